@@ -101,9 +101,12 @@ void xml_stream_free(struct xml_stream **x);
  * owner inside callbacks only after returning < 0 from them. */
 int xml_stream_feed(struct xml_stream *x, struct sl data, struct err *e);
 int xml_stream_resume(struct xml_stream *x, struct err *e);
-/* A new stream begins (after STARTTLS or SASL): forget all. Allowed inside on_element when it returns XML_PAUSE or
- * < 0, takes effect when feed returns. */
+/* A new stream begins (after STARTTLS or SASL): the old stream's state is forgotten. Allowed inside on_element when
+ * it returns XML_PAUSE or < 0 (takes effect when feed returns). Bytes that came after the element that paused are
+ * kept and are the beginning of the new stream (a client may pipeline); xml_stream_resume goes on with them. */
 void xml_stream_restart(struct xml_stream *x);
+/* Octets fed but not parsed yet, because of a pause. After <starttls/> there must be none: the caller checks. */
+size_t xml_stream_unread(const struct xml_stream *x);
 /* Give the parser back to the pool if there is no partial token and the stream is between stanzas (true), to save
  * memory while idle; the next feed takes one and primes it with the stream header. */
 bool xml_stream_park(struct xml_stream *x);

@@ -31,6 +31,9 @@ unexport CDPATH GREP_OPTIONS
 
 O ?= build
 override O := $(patsubst %/,%,$(O))
+ifeq ($(abspath $(O)),$(CURDIR))
+$(error O=$(O) is the source tree itself)
+endif
 V ?= 0
 SAN ?=
 PYTHON := /usr/bin/python3
@@ -61,8 +64,8 @@ B := $(O)$(if $(variant),/$(variant))
 
 config-goals := menuconfig nconfig oldconfig olddefconfig savedefconfig randconfig allyesconfig \
 	allnoconfig alldefconfig %_defconfig list-defconfigs
-plain-goals := help clean distclean deps run-deps test-deps peers-deps run test fuzz bench \
-	test-crash lint docs check-kconfig check-as4
+plain-goals := help clean distclean deps run-deps test-deps bench-deps run test fuzz bench \
+	test-crash lint docs check-kconfig check-as4 format
 
 goals := $(or $(MAKECMDGOALS),all)
 need-config := $(filter-out $(config-goals) $(plain-goals),$(goals))
@@ -334,7 +337,8 @@ $(addsuffix .so,$(addprefix $(B)/,$(shims))): $(B)/%.so: %.c $(B)/.stamp-cc $(B)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(cppflags) $(cflags) -fPIC -shared -MMD -MP -MF $(@:.so=.d) -o $@ $< -ldl
 
-.PHONY: all objects unit-tests tsan-tests fuzz-tests test-programs list-unit list-tsan list-fuzz
+.PHONY: all objects unit-tests tsan-tests fuzz-tests test-programs list-unit list-tsan list-fuzz \
+	list-objects list-build
 all: $(lib) $(addprefix $(B)/,$(programs)) $(if $(variant),,$(O)/compile_commands.json)
 objects: $(addprefix $(B)/obj/,$(lib-objs) $(main-objs))
 unit-tests: $(addprefix $(B)/,$(unit-names))
@@ -346,6 +350,8 @@ test-programs: $(foreach p,$(test-programs),$(B)/$(dir-$(p))$(p)) \
 # What the test driver asks.
 list-unit list-tsan list-fuzz:
 	@printf '%s\n' $(addprefix $(B)/,$($(@:list-%=%)-names))
+list-build:
+	@echo $(B)
 list-objects:
 	@printf '%s\n' $(addprefix $(B)/obj/,$(lib-objs) $(main-objs))
 
@@ -369,14 +375,26 @@ endif # need-config
 
 # --- goals that need no configuration -------------------------------------------------------------
 
-.PHONY: help clean distclean run
-help:
-	@sed -n 's/^#: \{0,1\}//p' Makefile
+.PHONY: help clean distclean deps run-deps test-deps bench-deps run test fuzz bench test-crash \
+	lint docs check-kconfig check-as4 format
 
 #: Build
 #:   make [all]               libtandem.a and the programs
+#:   make deps                install what is missing (all of it; run-deps: what "make run" needs)
+#:   make run                 build and start a server to try; RUN_DIR=DIR PORT_BASE=N C2S_TLS=optional
 #:   make compile_commands.json
+#:   make docs                draw the state machines into docs/fsm/
+#:   make format              clang-format on the C files that differ from HEAD
 #:   make clean | distclean   remove what was built | and the configuration
+#: Tests
+#:   make test                everything; the last line is "N passed, N failed"
+#:                            GROUPS="unit lint" only these groups, T=smpp only what is called so
+#:   make fuzz                the fuzz targets, FUZZ_SECONDS=600 shared by all
+#:   make lint                include graph, shape of functions, banned calls, newer flags
+#:   make test-crash          the crash and power-cut tests, long
+#:   make bench               our figures beside those of other servers
+#:   make check-kconfig       Kconfig lint, every defconfig, N=2 random configurations (SEED=)
+#:   make check-as4           what we use is not newer than Red Hat Enterprise Linux AS 4
 #: Configuration (in $(O)/.config; made from lab_defconfig when there is none)
 #:   make menuconfig | nconfig | oldconfig | olddefconfig
 #:   make NAME_defconfig      see make list-defconfigs
@@ -385,19 +403,56 @@ help:
 #:   O=DIR                    where everything goes (default: build)
 #:   V=1                      show whole commands
 #:   CC=gcc|clang  SAN=asan|tsan|fuzz    variants, each in its own folder below $(O)
+help:
+	@sed -n 's/^#: \{0,1\}//p' Makefile
 
 # What was built, all variants; the configuration stays.
 clean:
-	$(Q)rm -rf $(O)/obj $(O)/clang* $(O)/asan-* $(O)/tsan-* $(O)/fuzz-* $(O)/tests $(O)/include \
-		$(O)/.stamp-* $(O)/*.a $(O)/tandem* $(O)/compile_commands.json
+	$(Q)rm -rf $(O)/obj $(O)/clang* $(O)/gcc-* $(O)/asan-* $(O)/tsan-* $(O)/fuzz-clang $(O)/tests \
+		$(O)/include $(O)/test-logs $(O)/check $(O)/as4 $(O)/.stamp-* $(O)/libtandem*.a \
+		$(O)/tandem* $(O)/fsm-print $(O)/compile_commands.json
 distclean: clean
-	$(Q)rm -f $(O)/.config $(O)/.config.old $(O)/defconfig compile_commands.json
+	$(Q)rm -rf $(O)/.config $(O)/.config.old $(O)/defconfig $(O)/fuzz-corpus $(O)/fuzz-crashes \
+		compile_commands.json
 	$(Q)rmdir $(O) 2>/dev/null || :
 
+run-deps:
+	$(Q)tests/deps build run
+test-deps deps:
+	$(Q)tests/deps build run test peers
+bench-deps:
+	$(Q)tests/deps build run test bench peers
+
 # The script replaces the shell, so that Ctrl-C reaches it.
-run:
+run: run-deps
 	+$(Q)$(MAKE) all
 	@exec env RUN_DIR='$(RUN_DIR)' PORT_BASE='$(PORT_BASE)' C2S_TLS='$(C2S_TLS)' BUILD='$(B)' \
 		sh appliance/run.sh
+
+# The driver starts makes of its own, one a variant, and therefore gets no job server.
+GROUPS ?=
+tests-run = +@exec env -u MAKEFLAGS -u MFLAGS O='$(O)' T='$(T)'
+test: test-deps
+	$(tests-run) tests/run $(GROUPS)
+lint check-as4: test-deps
+	$(tests-run) tests/run $(@:check-%=%)
+check-kconfig: test-deps
+	$(tests-run) N='$(N)' SEED='$(SEED)' tests/run kconfig
+fuzz: test-deps
+	$(tests-run) FUZZ_SECONDS='$(or $(FUZZ_SECONDS),600)' tests/run fuzz
+test-crash: test-deps
+	+$(Q)$(MAKE) all test-programs
+	@exec env BUILD='$(abspath $(B))' $(PYTHON) tests/integration/crash.py --long
+bench: bench-deps
+	+$(Q)$(MAKE) all test-programs
+	@exec env BUILD='$(abspath $(B))' tests/bench/run
+
+docs:
+	+$(Q)$(MAKE) all
+	$(Q)if test -x $(B)/fsm-print; then mkdir -p docs/fsm && $(B)/fsm-print docs/fsm; \
+		else echo 'no $(B)/fsm-print: no state machines to draw'; fi
+
+format:
+	$(Q)git diff --name-only --diff-filter=d HEAD -- '*.[ch]' | xargs -r clang-format -i
 
 endif # one goal

@@ -32,12 +32,12 @@ static const struct sock_filter filter[] = {
 	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 	BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, LAST_OF_2_6_9, 1, 0),
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	ALLOW_CALL(SYS_openat),	    /* open() */
+	ALLOW_CALL(SYS_openat),     /* open() */
 	ALLOW_CALL(SYS_newfstatat), /* stat() */
 	ALLOW_CALL(SYS_getrandom),  /* OpenSSL's seed */
 	ALLOW_CALL(SYS_prlimit64),  /* getrlimit(), setrlimit() */
 	ALLOW_CALL(SYS_pselect6),   /* select() */
-	ALLOW_CALL(SYS_pipe2),	    /* popen() */
+	ALLOW_CALL(SYS_pipe2),      /* popen() */
 	BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
 };
 

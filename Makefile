@@ -50,8 +50,9 @@ endif
 ifneq ($(filter-out asan tsan fuzz,$(SAN)),)
 $(error SAN=$(SAN): asan, tsan and fuzz are known)
 endif
-ifeq ($(SAN),fuzz)
-CC := clang
+# Only clang has libFuzzer.
+ifeq ($(SAN)$(findstring clang,$(notdir $(lastword $(CC)))),fuzz)
+override CC := clang
 endif
 
 comma := ,

@@ -1,0 +1,112 @@
+/* worker.h - one worker of tandem-core: its loop, tables and services (DESIGN section 3).
+ *
+ * Workers share nothing but the bus, the store, and immutable snapshots (configuration, the table of served
+ * domains). Every bare JID belongs to one worker (bus_owner); its struct user lives there and is touched by that
+ * worker alone. Everything in this file is called in the worker's own thread unless it says otherwise. */
+#ifndef TANDEM_XMPP_WORKER_H
+#define TANDEM_XMPP_WORKER_H
+
+#include <stdatomic.h>
+
+#include "appliance/base/arena.h"
+#include "appliance/base/hash.h"
+#include "appliance/base/list.h"
+#include "appliance/bus/bus.h"
+#include "appliance/loop/loop.h"
+#include "appliance/store/store.h"
+#include "xmpp/stream/stanza.h"
+
+struct tls_ctx;
+struct auth_pool;
+struct service_table;
+
+/* Message types on tandem-core's bus. BUS_TYPE_STORE_DONE is 1. */
+enum {
+	CORE_MSG_STANZA = 2,   /* route.c: a stanza for an entity of this worker */
+	CORE_MSG_CONN,         /* access: a new descriptor, or a connection that moves house */
+	CORE_MSG_AUTH,         /* access: an answer of the auth pool */
+	CORE_MSG_CONTROL,      /* core: part of a control command (list sessions, close, counters, ...) */
+	CORE_MSG_SNAPSHOT,     /* core: new configuration or domain table */
+};
+
+/* What the operator set, as one immutable, reference-counted snapshot that all workers share; made from the
+ * configuration document (appliance/config). Reload publishes a new one to each worker. */
+struct core_limits {
+	struct xml_limits preauth, bound, component; /* stanza size before and after login, on component streams */
+	uint32_t conns_per_addr;
+	uint32_t unauth_s;            /* seconds until a login must be complete */
+	uint32_t auth_failures;       /* per connection */
+	uint32_t stanza_rate, stanza_burst; /* stanzas a second a session, token bucket; 0: none */
+	uint32_t octet_rate;          /* octets a second a session, enforced by pausing reads; 0: none */
+	size_t out_octets;            /* output buffer of a connection */
+	uint32_t sm_queue;            /* unacknowledged stanzas a session */
+	uint32_t sm_resume_s;
+	uint32_t mail_per_user;       /* offline messages */
+	uint64_t mail_expiry_s;       /* 0: never */
+	uint32_t component_expiry_s;  /* a message waits this long for our own translator */
+	uint32_t roster_items;
+	uint32_t sessions_per_user;
+	uint32_t seen_window_s;       /* duplicate marks are kept this long */
+};
+
+enum domain_kind { DOMAIN_HOST, DOMAIN_COMPONENT };
+
+struct domain { /* a domain that we serve */
+	struct hnode hn;
+	struct sl name;
+	enum domain_kind kind;
+	struct tls_ctx *tls;          /* hosts */
+	struct sl secret;             /* components over TCP; empty: none */
+	bool custody;                 /* components: ours - messages wait in the journal while it is away */
+	bool local_only;              /* only over the Unix socket with SASL EXTERNAL */
+};
+
+struct core_config {
+	_Atomic uint32_t refs;
+	struct core_limits lim;
+	struct htable domains;        /* struct domain */
+	bool tls_required;            /* c2s */
+	uint32_t scram_iterations;
+	struct sl mechanisms;         /* space-separated, offered in this order */
+	struct arena *arena;          /* all text above */
+};
+const struct domain *core_domain(const struct core_config *c, struct sl name);
+const struct core_config *core_config_ref(const struct core_config *c);
+void core_config_unref(const struct core_config *c);
+
+enum core_counter { /* per worker; summed for tandemctl counters; names in counters.def */
+#define X(id, name, help) id,
+#include "xmpp/router/counters.def"
+#undef X
+	CNT_MAX
+};
+
+struct worker {
+	uint16_t id;
+	struct loop *loop;
+	struct bus *bus;
+	struct store *store;
+	struct auth_pool *auth;
+	struct xml_pool *xml;
+	const struct service_table *services;
+	const struct core_config *cfg;   /* current snapshot; take a reference to keep one */
+	struct htable users;             /* struct user, by bare JID */
+	struct htable components;        /* struct component, by domain */
+	struct list conns;               /* access: all streams of this worker */
+	uint64_t last_id;                /* worker_new_id */
+	_Atomic uint64_t counter[CNT_MAX]; /* written here, read by others, relaxed */
+	struct mail_batch *mail_dels;    /* router/mail.c */
+	struct trace_table *trace;       /* JIDs being traced, usually NULL */
+	void *access;                    /* access layer's per-worker state */
+};
+
+static inline void count(struct worker *w, enum core_counter c)
+{
+	atomic_store_explicit(&w->counter[c], atomic_load_explicit(&w->counter[c], memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+/* Time-sortable, growing in this worker: milliseconds << 22 | worker << 16 | counter. Survives a clock that steps
+ * back (goes on from the last), also over a restart (floor from the store's largest id). */
+uint64_t worker_new_id(struct worker *w);
+
+#endif

@@ -44,7 +44,7 @@ struct component {
 	struct loop_task ack_task;
 	uint32_t backoff_ms;
 	uint32_t stream;             /* generation: tickets of older ones are ignored */
-	bool custody, was_up, dying, paused;
+	bool custody, was_up, paused;
 	bool ack_due, request_due, request_out;
 	/* incoming: done flags of stanzas h+1 ... in_seq, one octet each */
 	uint32_t h, in_seq;
@@ -185,24 +185,16 @@ static int act_refused(void *self, const void *ev)
 	return -1;
 }
 
-static int act_lost(void *self, const void *ev)
+/* Whatever leads to BACKOFF or STOPPED - a loss, a time-out, an action that failed - ends the stream here. */
+static void entered(void *self, uint8_t from, uint8_t to)
 {
 	struct component *c = self;
 
-	UNUSED(ev);
-	stream_drop(c);
-	return 0;
-}
-
-static int act_stop(void *self, const void *ev)
-{
-	struct component *c = self;
-
-	UNUSED(ev);
-	if (c->conn)
+	UNUSED(from);
+	if (to == ST_STOPPED && c->conn)
 		conn_write(c->conn, SL("</stream:stream>"));
-	stream_drop(c);
-	return 0;
+	if (to == ST_BACKOFF || to == ST_STOPPED)
+		stream_drop(c);
 }
 
 /* ---- the machine ------------------------------------------------------------------------------ */
@@ -224,10 +216,10 @@ static const struct fsm_row component_rows[] = {
 	{ ST_ENABLE,        EV_ENABLED,     ST_UP,            NULL, act_up_sm,     "XEP-0198 3", false },
 	{ ST_ENABLE,        EV_NO_SM,       ST_UP,            NULL, act_up_plain,  "COMP-5", false },
 	{ ST_ENABLE,        EV_TIMEOUT,     ST_UP,            NULL, act_up_plain,  "COMP-5", false },
-	{ ST_BACKOFF,       EV_LOST,        ST_BACKOFF,       NULL, act_lost,      "COMP-6", true },
-	{ FSM_ANY,          EV_LOST,        ST_BACKOFF,       NULL, act_lost,      "COMP-6", false },
-	{ FSM_ANY,          EV_TIMEOUT,     ST_BACKOFF,       NULL, act_lost,      "COMP-7", false },
-	{ FSM_ANY,          EV_STOP,        ST_STOPPED,       NULL, act_stop,      "COMP-8", false },
+	{ ST_BACKOFF,       EV_LOST,        ST_BACKOFF,       NULL, NULL,          "COMP-6", true },
+	{ FSM_ANY,          EV_LOST,        ST_BACKOFF,       NULL, NULL,          "COMP-6", false },
+	{ FSM_ANY,          EV_TIMEOUT,     ST_BACKOFF,       NULL, NULL,          "COMP-7", false },
+	{ FSM_ANY,          EV_STOP,        ST_STOPPED,       NULL, NULL,          "COMP-8", false },
 };
 
 enum { T_BACKOFF, T_CONNECT, T_STEP, T_ENABLE };
@@ -314,6 +306,7 @@ const struct fsm_def component_fsm = {
 	.refuse = refuse,
 	.arm = arm,
 	.timeout_ms = timeout_ms,
+	.entered = entered,
 	.index = &component_index,
 };
 
@@ -621,20 +614,17 @@ void component_done(struct component *c, struct component_ticket t)
 	}
 }
 
-int component_send(struct component *c, const struct stanza *st, uint64_t cookie)
+int component_send(struct component *c, struct sl xml, uint64_t cookie)
 {
 	struct sent s = { cookie };
 
 	if (c->fsm.state != ST_UP || !c->conn)
 		return E_STATE;
-	size_t max = stanza_wire_max(st, NULL, NULL, SL_NULL);
-	char *dst = conn_write_reserve(c->conn, max);
-	if (!dst || buf_add(&c->sent, sl_mk((const char *)&s, sizeof(s))) < 0) {
+	if (buf_add(&c->sent, sl_mk((const char *)&s, sizeof(s))) < 0 || conn_write(c->conn, xml) < 0) {
 		c->why = "the server does not read";
 		conn_kill(c->conn);
 		return E_LIMIT;
 	}
-	conn_write_commit(c->conn, stanza_wire_put(st, NULL, NULL, SL_NULL, dst));
 	if (c->custody && !c->request_out) {
 		c->request_due = true;
 		loop_defer(c->loop, &c->ack_task, flush_acks);

@@ -47,8 +47,8 @@ int component_new(struct loop *l, struct resolver *r, const struct component_cfg
 /* Closes the stream; no callbacks any more. */
 void component_free(struct component **c);
 bool component_is_up(const struct component *c);
-/* st sealed, borrowed. 0; E_STATE: not up; E_LIMIT: the server does not read (the stream is reset, on_down follows). */
-int component_send(struct component *c, const struct stanza *st, uint64_t cookie);
+/* xml: one complete stanza in the content namespace, borrowed. 0; E_STATE: not up; E_LIMIT: the server does not read (the stream is reset, on_down follows). */
+int component_send(struct component *c, struct sl xml, uint64_t cookie);
 /* Also for a stanza without promise: cookie 0 is never reported. A ticket of an earlier stream is ignored. */
 void component_done(struct component *c, struct component_ticket t);
 const char *component_state(const struct component *c);

@@ -128,9 +128,9 @@ bool sl_eq_const_time(struct sl a, struct sl b)
 }
 
 static const char *const e_names[] = {
-	"ok",     "nomem",  "syntax", "toobig", "range",   "notfound", "exists",
-	"denied", "auth",   "again",  "closed", "io",      "timeout",  "state",
-	"unsupported", "limit", "version", "busy", "internal",
+	"ok",          "nomem", "syntax",  "toobig", "range",    "notfound", "exists",
+	"denied",      "auth",  "again",   "closed", "io",       "timeout",  "state",
+	"unsupported", "limit", "version", "busy",   "internal",
 };
 
 const char *e_name(int code)

@@ -36,13 +36,15 @@ static __thread uint16_t my_worker;
 
 static void add_relaxed(_Atomic uint64_t *n, uint64_t by)
 {
-	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + by, memory_order_relaxed);
+	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + by,
+			      memory_order_relaxed);
 }
 
 int bus_new(uint16_t workers, struct bus **b_r, struct err *e)
 {
 	if (workers == 0 || workers > BUS_MAX_WORKERS)
-		return err_set(e, E_RANGE, NULL, "%u workers: from 1 to %u are possible", workers, BUS_MAX_WORKERS);
+		return err_set(e, E_RANGE, NULL, "%u workers: from 1 to %u are possible", workers,
+			       BUS_MAX_WORKERS);
 	struct bus *b = calloc(1, sizeof(*b));
 	char *mem = calloc(1, sizeof(struct mailbox) * workers + 63);
 
@@ -142,7 +144,8 @@ static void on_wake(void *arg)
 
 	if (!head || head == CLOSED)
 		return;
-	struct bus_msg *m = turn_round(atomic_exchange_explicit(&box->head, NULL, memory_order_acquire), &n);
+	struct bus_msg *m =
+		turn_round(atomic_exchange_explicit(&box->head, NULL, memory_order_acquire), &n);
 	add_relaxed(&box->got_remote, n);
 	add_relaxed(&box->batches, 1);
 	dispatch(box, m);

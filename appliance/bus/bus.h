@@ -12,14 +12,14 @@
 #include "appliance/base/base.h"
 #include "appliance/loop/loop.h"
 
-#define BUS_NODE_SELF 0u
+#define BUS_NODE_SELF   0u
 #define BUS_MAX_WORKERS 64u
 
 struct bus_addr {
-	uint16_t node;    /* BUS_NODE_SELF, or another node's number */
+	uint16_t node; /* BUS_NODE_SELF, or another node's number */
 	uint16_t worker;
-	uint32_t epoch;   /* generation of the entity; 0: any */
-	uint64_t entity;  /* a slot or hash that means something to the handler of this type */
+	uint32_t epoch;  /* generation of the entity; 0: any */
+	uint64_t entity; /* a slot or hash that means something to the handler of this type */
 };
 
 /* Message types are handed out in one table of the program (xmpp/core/core.h), below this. */
@@ -32,7 +32,9 @@ struct bus_msg {
 	struct bus_addr to;
 	uint16_t type;
 	uint16_t from_worker; /* filled by the bus; BUS_MAX_WORKERS: not a worker */
-	void (*free)(struct bus_msg *m); /* releases m and what it holds; called when it cannot be delivered */
+	void (*free)(
+		struct bus_msg
+			*m); /* releases m and what it holds; called when it cannot be delivered */
 };
 
 struct bus;

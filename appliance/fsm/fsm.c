@@ -24,17 +24,21 @@ static bool has_text(const char *s)
 static int check_shape(const struct fsm_def *d, struct err *e)
 {
 	if (!has_text(d->name) || !d->states || !d->events || !d->rows || !d->index)
-		return err_set(e, E_INTERNAL, "FSM", "machine %s: name, states, events, rows or index missing",
+		return err_set(e, E_INTERNAL, "FSM",
+			       "machine %s: name, states, events, rows or index missing",
 			       d->name ? d->name : "?");
 	if (!d->refuse)
 		return err_set(e, E_INTERNAL, "FSM", "machine %s: no refuse function", d->name);
 	if (d->nstates == 0 || d->nstates >= FSM_ANY || d->nevents == 0 || d->nrows == 0)
-		return err_set(e, E_INTERNAL, "FSM", "machine %s: no states, events or rows", d->name);
+		return err_set(e, E_INTERNAL, "FSM", "machine %s: no states, events or rows",
+			       d->name);
 	if (d->start >= d->nstates || d->fault >= d->nstates)
-		return err_set(e, E_INTERNAL, "FSM", "machine %s: start or fault state out of range", d->name);
+		return err_set(e, E_INTERNAL, "FSM",
+			       "machine %s: start or fault state out of range", d->name);
 	for (uint8_t i = 0; i < d->nevents; i++)
 		if (!has_text(d->events[i]))
-			return err_set(e, E_INTERNAL, "FSM", "machine %s: event %u has no name", d->name, i);
+			return err_set(e, E_INTERNAL, "FSM", "machine %s: event %u has no name",
+				       d->name, i);
 	return 0;
 }
 
@@ -43,10 +47,13 @@ static int check_timeouts(const struct fsm_def *d, struct err *e)
 	for (uint8_t i = 0; i < d->ntimeouts; i++) {
 		const struct fsm_timeout *t = &d->timeouts[i];
 		if (!has_text(t->name) || !has_text(t->spec) || t->event >= d->nevents)
-			return err_set(e, E_INTERNAL, "FSM",
-				       "machine %s: timeout %u lacks a name, a spec or a known event", d->name, i);
+			return err_set(
+				e, E_INTERNAL, "FSM",
+				"machine %s: timeout %u lacks a name, a spec or a known event",
+				d->name, i);
 		if (t->min_ms == 0 || t->min_ms > t->def_ms || t->def_ms > t->max_ms)
-			return err_set(e, E_INTERNAL, "FSM", "machine %s: timeout %s: not 0 < min <= default <= max",
+			return err_set(e, E_INTERNAL, "FSM",
+				       "machine %s: timeout %s: not 0 < min <= default <= max",
 				       d->name, t->name);
 	}
 	return 0;
@@ -70,16 +77,20 @@ static int check_state(const struct fsm_def *d, uint8_t s, struct err *e)
 	const struct fsm_state *st = &d->states[s];
 
 	if (!has_text(st->name))
-		return err_set(e, E_INTERNAL, "FSM", "machine %s: state %u has no name", d->name, s);
+		return err_set(e, E_INTERNAL, "FSM", "machine %s: state %u has no name", d->name,
+			       s);
 	if (st->timeout == FSM_NO_TIMER)
 		return 0;
 	if (st->final)
-		return err_set(e, E_INTERNAL, "FSM", "machine %s: final state %s has a timeout", d->name, st->name);
-	if (st->timeout >= d->ntimeouts || !d->arm)
-		return err_set(e, E_INTERNAL, "FSM", "machine %s: state %s: unknown timeout, or no arm function",
+		return err_set(e, E_INTERNAL, "FSM", "machine %s: final state %s has a timeout",
 			       d->name, st->name);
+	if (st->timeout >= d->ntimeouts || !d->arm)
+		return err_set(e, E_INTERNAL, "FSM",
+			       "machine %s: state %s: unknown timeout, or no arm function", d->name,
+			       st->name);
 	if (!state_takes(d, s, d->timeouts[st->timeout].event))
-		return err_set(e, E_INTERNAL, "FSM", "machine %s: state %s has no row for its timeout's event %s",
+		return err_set(e, E_INTERNAL, "FSM",
+			       "machine %s: state %s has no row for its timeout's event %s",
 			       d->name, st->name, d->events[d->timeouts[st->timeout].event]);
 	return 0;
 }
@@ -90,12 +101,14 @@ static int check_row(const struct fsm_def *d, uint16_t i, struct err *e)
 
 	if ((r->state != FSM_ANY && r->state >= d->nstates) || r->event >= d->nevents ||
 	    (r->next != FSM_ANY && r->next >= d->nstates))
-		return err_set(e, E_INTERNAL, "FSM", "machine %s: row %u: state or event out of range", d->name, i);
+		return err_set(e, E_INTERNAL, "FSM",
+			       "machine %s: row %u: state or event out of range", d->name, i);
 	if (!has_text(r->spec))
 		return err_set(e, E_INTERNAL, "FSM", "machine %s: row %u has no spec", d->name, i);
-	if (r->state != FSM_ANY && d->states[r->state].final && !d->states[fsm_row_next(r, r->state)].final)
-		return err_set(e, E_INTERNAL, "FSM", "machine %s: row %u leaves the final state %s", d->name, i,
-			       d->states[r->state].name);
+	if (r->state != FSM_ANY && d->states[r->state].final &&
+	    !d->states[fsm_row_next(r, r->state)].final)
+		return err_set(e, E_INTERNAL, "FSM", "machine %s: row %u leaves the final state %s",
+			       d->name, i, d->states[r->state].name);
 	return 0;
 }
 
@@ -129,7 +142,8 @@ static int check_reach(const struct fsm_def *d, struct err *e)
 	}
 	for (uint8_t s = 0; s < d->nstates; s++)
 		if (!reached[s])
-			return err_set(e, E_INTERNAL, "FSM", "machine %s: state %s is never reached", d->name,
+			return err_set(e, E_INTERNAL, "FSM",
+				       "machine %s: state %s is never reached", d->name,
 				       d->states[s].name);
 	return 0;
 }
@@ -141,8 +155,9 @@ static int check_exits(const struct fsm_def *d, struct err *e)
 		for (uint16_t i = 0; i < d->nrows && !exit; i++)
 			exit = row_matches(d, &d->rows[i], s) && fsm_row_next(&d->rows[i], s) != s;
 		if (!exit)
-			return err_set(e, E_INTERNAL, "FSM", "machine %s: state %s is a dead end but not final",
-				       d->name, d->states[s].name);
+			return err_set(e, E_INTERNAL, "FSM",
+				       "machine %s: state %s is a dead end but not final", d->name,
+				       d->states[s].name);
 	}
 	return 0;
 }
@@ -224,7 +239,8 @@ int fsm_def_prepare(const struct fsm_def *d, struct err *e)
 		return rc;
 	struct fsm_index *x = index_new(d);
 	if (!x)
-		return err_set(e, E_NOMEM, "FSM", "machine %s: out of memory for its index", d->name);
+		return err_set(e, E_NOMEM, "FSM", "machine %s: out of memory for its index",
+			       d->name);
 	for (uint8_t s = 0; s < d->nstates; s++)
 		for (uint8_t ev = 0; ev < d->nevents; ev++) {
 			x->first[(size_t)s * d->nevents + ev] = x->norder;
@@ -235,9 +251,10 @@ int fsm_def_prepare(const struct fsm_def *d, struct err *e)
 	for (uint16_t i = 0; i < d->nrows; i++)
 		if (!x->live[i]) {
 			fsm_index_free(&x);
-			return err_set(e, E_INTERNAL, "FSM",
-				       "machine %s: row %u (spec %s) can never be taken: rows before it match always",
-				       d->name, i, d->rows[i].spec);
+			return err_set(
+				e, E_INTERNAL, "FSM",
+				"machine %s: row %u (spec %s) can never be taken: rows before it match always",
+				d->name, i, d->rows[i].spec);
 		}
 	*d->index = x;
 	return 0;
@@ -309,8 +326,8 @@ static void take_row(struct fsm *f, uint16_t i, const void *ev)
 static void refuse(struct fsm *f, uint8_t event)
 {
 	f->glitches++;
-	log_ev(LOG_L_DEBUG, "fsm.refused", KC("machine", f->def->name), KC("state", fsm_state_name(f)),
-	       KC("event", event_name(f->def, event)));
+	log_ev(LOG_L_DEBUG, "fsm.refused", KC("machine", f->def->name),
+	       KC("state", fsm_state_name(f)), KC("event", event_name(f->def, event)));
 	f->def->refuse(f, f->state, event);
 }
 
@@ -340,8 +357,9 @@ static void break_run(struct fsm *f, const char *what, uint8_t event)
 {
 	f->broken = true;
 	f->glitches++;
-	log_ev(LOG_L_ERROR, "fsm.broken", KC("machine", f->def->name), KC("state", fsm_state_name(f)),
-	       KC("event", event_name(f->def, event)), KC("why", what));
+	log_ev(LOG_L_ERROR, "fsm.broken", KC("machine", f->def->name),
+	       KC("state", fsm_state_name(f)), KC("event", event_name(f->def, event)),
+	       KC("why", what));
 }
 
 static void check_broken(struct fsm *f)

@@ -17,16 +17,16 @@
 #include "appliance/base/base.h"
 #include "appliance/base/buf.h"
 
-#define FSM_ANY      0xffu
-#define FSM_NO_TIMER 0xffu
+#define FSM_ANY       0xffu
+#define FSM_NO_TIMER  0xffu
 #define FSM_RAISE_MAX 8 /* events queued inside one run; more is a bug and takes the fault row */
 
 struct fsm_row {
-	uint8_t state, event, next;                      /* state may be FSM_ANY; next FSM_ANY: stay */
+	uint8_t state, event, next; /* state may be FSM_ANY; next FSM_ANY: stay */
 	bool (*guard)(const void *self, const void *ev); /* pure; NULL: always */
 	int (*act)(void *self, const void *ev);          /* NULL: none; < 0: take def->fault */
 	const char *spec;                                /* RFC clause or rule id; required */
-	bool rearm;                                      /* a row to the same state re-arms its timer */
+	bool rearm; /* a row to the same state re-arms its timer */
 };
 
 struct fsm_state {

@@ -9,8 +9,8 @@ struct fsm_index {
 	uint32_t *first;
 	uint16_t *order;
 	uint32_t norder;
-	bool *live;            /* the row is in some cell */
-	_Atomic uint8_t *hit;  /* the row was taken in this process */
+	bool *live;           /* the row is in some cell */
+	_Atomic uint8_t *hit; /* the row was taken in this process */
 };
 
 uint8_t fsm_row_next(const struct fsm_row *r, uint8_t state);

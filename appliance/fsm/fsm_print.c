@@ -3,11 +3,11 @@
  * Both are made from the rows alone and are deterministic, so that CI can compare them. */
 #include "appliance/fsm/fsm_index.h"
 
-#define TRY(call)                                                                                  \
-	do {                                                                                       \
-		int rc_ = (call);                                                                  \
-		if (rc_ < 0)                                                                       \
-			return rc_;                                                                \
+#define TRY(call)                   \
+	do {                        \
+		int rc_ = (call);   \
+		if (rc_ < 0)        \
+			return rc_; \
 	} while (0)
 
 static bool fault_possible(const struct fsm_def *d)
@@ -40,18 +40,20 @@ static int dot_row(const struct fsm_def *d, const struct fsm_row *r, struct buf 
 	const char *from = r->state == FSM_ANY ? "any state" : d->states[r->state].name;
 	const char *to = r->next == FSM_ANY ? from : d->states[r->next].name;
 
-	return buf_addf(out, "\t\"%s\" -> \"%s\" [label=\"%s%s%s\\n%s\"%s];\n", from, to, d->events[r->event],
-			r->guard ? " [if]" : "", r->rearm ? " (rearm)" : "", r->spec,
-			r->state == FSM_ANY ? ", style=dashed" : "");
+	return buf_addf(out, "\t\"%s\" -> \"%s\" [label=\"%s%s%s\\n%s\"%s];\n", from, to,
+			d->events[r->event], r->guard ? " [if]" : "", r->rearm ? " (rearm)" : "",
+			r->spec, r->state == FSM_ANY ? ", style=dashed" : "");
 }
 
 int fsm_print_dot(const struct fsm_def *d, struct buf *out)
 {
 	bool any = false;
 
-	TRY(buf_addf(out, "digraph \"%s\" {\n\trankdir=LR;\n\tnode [shape=box, style=rounded];\n", d->name));
+	TRY(buf_addf(out, "digraph \"%s\" {\n\trankdir=LR;\n\tnode [shape=box, style=rounded];\n",
+		     d->name));
 	if (fault_possible(d))
-		TRY(buf_addf(out, "\tlabel=\"a failing action enters %s\";\n", d->states[d->fault].name));
+		TRY(buf_addf(out, "\tlabel=\"a failing action enters %s\";\n",
+			     d->states[d->fault].name));
 	for (uint8_t s = 0; s < d->nstates; s++)
 		TRY(dot_state(d, s, out));
 	for (uint16_t i = 0; i < d->nrows; i++)
@@ -73,8 +75,9 @@ static int matrix_cell(const struct fsm_def *d, uint8_t s, uint8_t ev, struct bu
 	for (uint32_t k = x->first[cell]; k < x->first[cell + 1]; k++) {
 		const struct fsm_row *r = &d->rows[x->order[k]];
 		uint8_t to = fsm_row_next(r, s);
-		TRY(buf_addf(out, "%s%s%s (%s)", k > x->first[cell] ? "<br>" : " ", r->guard ? "if: " : "",
-			     to == s ? "stay" : d->states[to].name, r->spec));
+		TRY(buf_addf(out, "%s%s%s (%s)", k > x->first[cell] ? "<br>" : " ",
+			     r->guard ? "if: " : "", to == s ? "stay" : d->states[to].name,
+			     r->spec));
 	}
 	return buf_add(out, SL(" |"));
 }
@@ -87,8 +90,8 @@ static int matrix_timeouts(const struct fsm_def *d, struct buf *out)
 			    "|---|---|---|---|---|---|---|\n")));
 	for (uint8_t i = 0; i < d->ntimeouts; i++) {
 		const struct fsm_timeout *t = &d->timeouts[i];
-		TRY(buf_addf(out, "| %s | %u | %u | %u | %s | %s |", t->name, t->def_ms, t->min_ms, t->max_ms,
-			     d->events[t->event], t->spec));
+		TRY(buf_addf(out, "| %s | %u | %u | %u | %s | %s |", t->name, t->def_ms, t->min_ms,
+			     t->max_ms, d->events[t->event], t->spec));
 		for (uint8_t s = 0; s < d->nstates; s++)
 			if (d->states[s].timeout == i)
 				TRY(buf_addf(out, " %s", d->states[s].name));
@@ -101,8 +104,9 @@ int fsm_print_matrix(const struct fsm_def *d, struct buf *out)
 {
 	if (!*d->index)
 		return E_STATE;
-	TRY(buf_addf(out, "# %s\n\nStarts in %s; a failing action enters %s. `-`: refused.\n\n| state |", d->name,
-		     d->states[d->start].name, d->states[d->fault].name));
+	TRY(buf_addf(out,
+		     "# %s\n\nStarts in %s; a failing action enters %s. `-`: refused.\n\n| state |",
+		     d->name, d->states[d->start].name, d->states[d->fault].name));
 	for (uint8_t ev = 0; ev < d->nevents; ev++)
 		TRY(buf_addf(out, " %s |", d->events[ev]));
 	TRY(buf_add(out, SL("\n|---|")));
@@ -110,7 +114,8 @@ int fsm_print_matrix(const struct fsm_def *d, struct buf *out)
 		TRY(buf_add(out, SL("---|")));
 	TRY(buf_addc(out, '\n'));
 	for (uint8_t s = 0; s < d->nstates; s++) {
-		TRY(buf_addf(out, "| %s%s |", d->states[s].name, d->states[s].final ? " (final)" : ""));
+		TRY(buf_addf(out, "| %s%s |", d->states[s].name,
+			     d->states[s].final ? " (final)" : ""));
 		for (uint8_t ev = 0; ev < d->nevents; ev++)
 			TRY(matrix_cell(d, s, ev, out));
 		TRY(buf_addc(out, '\n'));

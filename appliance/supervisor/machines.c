@@ -47,11 +47,13 @@ static int page_compare(const char *path, struct sl text, struct err *e)
 	}
 	fclose(f);
 	if (!same || off != text.n)
-		return err_set(e, E_STATE, NULL, "%s is not what the tables say: run make docs", path);
+		return err_set(e, E_STATE, NULL, "%s is not what the tables say: run make docs",
+			       path);
 	return 0;
 }
 
-static int page(const char *dir, const char *name, const char *suffix, struct buf *b, bool check, struct err *e)
+static int page(const char *dir, const char *name, const char *suffix, struct buf *b, bool check,
+		struct err *e)
 {
 	char path[1024];
 
@@ -93,14 +95,16 @@ int machines_document(const char *dir, bool check, struct err *e)
 	if (!check && mkdir(dir, 0777) < 0 && errno != EEXIST)
 		return err_errno(e, E_IO, "cannot make %s", dir);
 	buf_init(&index, PAGE_MAX_OCTETS);
-	rc = buf_add(&index, SL("# State machines\n\nMade by `make docs` from the row tables; do not edit.\n\n"
-				"| machine | states | rows | drawing |\n|---|---|---|---|\n"));
+	rc = buf_add(
+		&index,
+		SL("# State machines\n\nMade by `make docs` from the row tables; do not edit.\n\n"
+		   "| machine | states | rows | drawing |\n|---|---|---|---|\n"));
 	for (size_t i = 0; rc == 0 && machines[i]; i++) {
 		const struct fsm_def *d = machines[i];
 		rc = machine_pages(d, dir, check, e);
 		if (rc == 0)
-			rc = buf_addf(&index, "| [%s](%s.md) | %u | %u | [%s.dot](%s.dot) |\n", d->name, d->name,
-				      d->nstates, d->nrows, d->name, d->name);
+			rc = buf_addf(&index, "| [%s](%s.md) | %u | %u | [%s.dot](%s.dot) |\n",
+				      d->name, d->name, d->nstates, d->nrows, d->name, d->name);
 	}
 	if (rc == 0)
 		rc = page(dir, "README", ".md", &index, check, e);

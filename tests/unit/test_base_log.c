@@ -43,9 +43,12 @@ static void whole_line(void **state)
 
 	UNUSED(state);
 	err_set(&e, E_SYNTAX, "BIND-2", "bad password");
-	log_ev(LOG_L_WARN, "smpp.bind.refused", KC("link", "carrier-a"), KI("status", -13), KU("n", UINT64_MAX), KE(&e));
-	assert_string_equal(line, "2026-11-24T22:48:19.123Z warn tandem-test ev=smpp.bind.refused link=carrier-a "
-				  "status=-13 n=18446744073709551615 err=\"bad password\" rule=BIND-2");
+	log_ev(LOG_L_WARN, "smpp.bind.refused", KC("link", "carrier-a"), KI("status", -13),
+	       KU("n", UINT64_MAX), KE(&e));
+	assert_string_equal(
+		line,
+		"2026-11-24T22:48:19.123Z warn tandem-test ev=smpp.bind.refused link=carrier-a "
+		"status=-13 n=18446744073709551615 err=\"bad password\" rule=BIND-2");
 	log_ev(LOG_L_INFO, "empty");
 	assert_string_equal(line, "2026-11-24T22:48:19.123Z info tandem-test ev=empty");
 }
@@ -71,7 +74,9 @@ static void escaping(void **state)
 	value_is(sl_mk("a\0b", 3), "\"a\\x00b\"");
 	value_is(SL("\x1b[2J\x7f"), "\"\\x1b[2J\\x7f\"");
 	value_is(SL("gr\xc3\xbcn"), "\"gr\xc3\xbcn\"");
-	value_is(SL("\xc2\x9b" "1m"), "\"\\xc2\\x9b1m\""); /* C1 control: terminals act on it */
+	value_is(SL("\xc2\x9b"
+		    "1m"),
+		 "\"\\xc2\\x9b1m\""); /* C1 control: terminals act on it */
 	value_is(SL("\xff\xc3"), "\"\\xff\\xc3\"");
 }
 
@@ -104,7 +109,8 @@ static void levels(void **state)
 	log_ev(LOG_L_WARN, "no");
 	assert_int_equal(lines, 1);
 	for (int i = LOG_L_ERROR; i <= LOG_L_DEBUG; i++) {
-		assert_int_equal(log_level_parse(sl_cstr(log_level_name((enum log_level)i)), &l), 0);
+		assert_int_equal(log_level_parse(sl_cstr(log_level_name((enum log_level)i)), &l),
+				 0);
 		assert_int_equal(l, i);
 	}
 	assert_int_equal(log_level_parse(SL("loud"), &l), E_NOTFOUND);

@@ -181,8 +181,9 @@ static void random_octets(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(buf_limit),	cmocka_unit_test(buf_model), cmocka_unit_test(buf_out_of_memory),
-		cmocka_unit_test(arena_basics), cmocka_unit_test(arena_cap), cmocka_unit_test(arena_fail_nth),
+		cmocka_unit_test(buf_limit),         cmocka_unit_test(buf_model),
+		cmocka_unit_test(buf_out_of_memory), cmocka_unit_test(arena_basics),
+		cmocka_unit_test(arena_cap),         cmocka_unit_test(arena_fail_nth),
 		cmocka_unit_test(random_octets),
 	};
 

@@ -159,7 +159,8 @@ static void lists(void **state)
 	list_splice(&a, &b);
 	list_splice(&a, &b);
 	assert_true(list_empty(&b));
-	LIST_FOREACH(n, tmp, &a) {
+	LIST_FOREACH(n, tmp, &a)
+	{
 		assert_int_equal(LIST_ENTRY(n, struct item, node)->v, seen);
 		if (seen++ == 2)
 			list_remove(n);
@@ -174,8 +175,8 @@ static void lists(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(compare), cmocka_unit_test(cut),     cmocka_unit_test(numbers),
-		cmocka_unit_test(copies),  cmocka_unit_test(errors),  cmocka_unit_test(secrets),
+		cmocka_unit_test(compare), cmocka_unit_test(cut),    cmocka_unit_test(numbers),
+		cmocka_unit_test(copies),  cmocka_unit_test(errors), cmocka_unit_test(secrets),
 		cmocka_unit_test(lists),
 	};
 

@@ -68,7 +68,8 @@ static void every_prefix(void **state)
 	UNUSED(state);
 	for (size_t i = 0; i < n; i++) {
 		struct fields f;
-		unsigned char *cut = malloc(i ? i : 1); /* exact size: a sanitizer sees an over-read */
+		unsigned char *cut =
+			malloc(i ? i : 1); /* exact size: a sanitizer sees an over-read */
 		memcpy(cut, m, i);
 		assert_false(read_all(sl_mk((char *)cut, i), &f));
 		free(cut);
@@ -136,8 +137,10 @@ static void base64(void **state)
 	check_b64(SL("fooba"), SL("Zm9vYmE="));
 	check_b64(SL("foobar"), SL("Zm9vYmFy"));
 	check_b64(SL("\xfb\xff\xfe"), SL("+//+"));
-	static const char *const bad[] = { "Z",	   "Zg",   "Zg=",  "Zg===", "====", "=AAA", "Zh==", "Zm9=",
-					   "Zm 9", "Zm9v\n", "A===", "Zg==Zg==", "Zm-_", "\xff\xff\xff\xff" };
+	static const char *const bad[] = {
+		"Z",    "Zg",   "Zg=",    "Zg===", "====",     "=AAA", "Zh==",
+		"Zm9=", "Zm 9", "Zm9v\n", "A===",  "Zg==Zg==", "Zm-_", "\xff\xff\xff\xff"
+	};
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
 		buf_init(&b, 1000);
 		assert_int_equal(b64_decode(&b, sl_cstr(bad[i])), E_SYNTAX);
@@ -189,15 +192,24 @@ static void utf8_round_trip(void **state)
 
 static void utf8_bad(void **state)
 {
-	static const char *const bad[] = { "\x80",	   "\xc0\x80", "\xc1\xbf",	   "\xe0\x80\x80", "\xed\xa0\x80",
-					   "\xf0\x80\x80\x80", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xff", "a\xc3" };
+	static const char *const bad[] = { "\x80",
+					   "\xc0\x80",
+					   "\xc1\xbf",
+					   "\xe0\x80\x80",
+					   "\xed\xa0\x80",
+					   "\xf0\x80\x80\x80",
+					   "\xf4\x90\x80\x80",
+					   "\xf5\x80\x80\x80",
+					   "\xff",
+					   "a\xc3" };
 
 	UNUSED(state);
 	for (size_t i = 0; i < ARRAY_LEN(bad); i++)
 		assert_false(utf8_valid(sl_cstr(bad[i])));
 	assert_true(utf8_valid(SL("gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80")));
 	assert_true(utf8_valid(SL_NULL));
-	struct sl s = SL("a\xe2\x82\xac" "b");
+	struct sl s = SL("a\xe2\x82\xac"
+			 "b");
 	assert_int_equal(utf8_prefix(s, 0).n, 0);
 	assert_int_equal(utf8_prefix(s, 1).n, 1);
 	assert_int_equal(utf8_prefix(s, 2).n, 1);
@@ -209,8 +221,9 @@ static void utf8_bad(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(round_trip), cmocka_unit_test(every_prefix),	 cmocka_unit_test(sticky),
-		cmocka_unit_test(base64),     cmocka_unit_test(hex),		 cmocka_unit_test(utf8_round_trip),
+		cmocka_unit_test(round_trip), cmocka_unit_test(every_prefix),
+		cmocka_unit_test(sticky),     cmocka_unit_test(base64),
+		cmocka_unit_test(hex),        cmocka_unit_test(utf8_round_trip),
 		cmocka_unit_test(utf8_bad),
 	};
 

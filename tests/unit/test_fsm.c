@@ -12,13 +12,13 @@ enum { COIN, PUSH, KICK, LATE, CLOSE, NEVENTS };
 
 struct gate {
 	struct fsm f;
-	int allow;	  /* what the guard says */
-	int act_rc;	  /* what the action returns */
+	int allow;  /* what the guard says */
+	int act_rc; /* what the action returns */
 	char trail[200];
 	uint32_t armed_ms, arms;
 	uint32_t configured_ms;
 	int refused_state, refused_event, done;
-	int raise_n;	  /* PUSH: events to raise from the action */
+	int raise_n; /* PUSH: events to raise from the action */
 	uint8_t raise_what;
 	bool misuse;
 	bool *freed;
@@ -117,22 +117,35 @@ static const struct fsm_timeout timeouts[] = { { "open_ms", 5000, 100, 60000, LA
 
 static const struct fsm_row rows[] = {
 	/* state    event  next     guard    act     spec      */
-	{ FSM_ANY,  KICK,  BROKEN,  NULL,    buzz,   "GATE-4", false },
-	{ LOCKED,   COIN,  OPEN,    allowed, unlock, "GATE-1", false },
-	{ LOCKED,   COIN,  LOCKED,  NULL,    buzz,   "GATE-2", false },
-	{ OPEN,     COIN,  OPEN,    NULL,    NULL,   "GATE-3", true },
-	{ OPEN,     PUSH,  LOCKED,  NULL,    pass,   "GATE-3", false },
-	{ OPEN,     LATE,  LOCKED,  NULL,    NULL,   "GATE-3", false },
-	{ BROKEN,   KICK,  FSM_ANY, allowed, unlock, "GATE-5", false },
-	{ FSM_ANY,  CLOSE, GONE,    NULL,    NULL,   "GATE-6", false },
+	{ FSM_ANY, KICK, BROKEN, NULL, buzz, "GATE-4", false },
+	{ LOCKED, COIN, OPEN, allowed, unlock, "GATE-1", false },
+	{ LOCKED, COIN, LOCKED, NULL, buzz, "GATE-2", false },
+	{ OPEN, COIN, OPEN, NULL, NULL, "GATE-3", true },
+	{ OPEN, PUSH, LOCKED, NULL, pass, "GATE-3", false },
+	{ OPEN, LATE, LOCKED, NULL, NULL, "GATE-3", false },
+	{ BROKEN, KICK, FSM_ANY, allowed, unlock, "GATE-5", false },
+	{ FSM_ANY, CLOSE, GONE, NULL, NULL, "GATE-6", false },
 };
 
 static struct fsm_index *gate_index;
 static const struct fsm_def gate_def = {
-	.name = "gate", .states = states, .nstates = NSTATES, .events = events, .nevents = NEVENTS,
-	.rows = rows, .nrows = ARRAY_LEN(rows), .start = LOCKED, .fault = BROKEN,
-	.timeouts = timeouts, .ntimeouts = 1, .refuse = refuse, .arm = arm, .timeout_ms = configured,
-	.entered = entered, .done = done, .index = &gate_index,
+	.name = "gate",
+	.states = states,
+	.nstates = NSTATES,
+	.events = events,
+	.nevents = NEVENTS,
+	.rows = rows,
+	.nrows = ARRAY_LEN(rows),
+	.start = LOCKED,
+	.fault = BROKEN,
+	.timeouts = timeouts,
+	.ntimeouts = 1,
+	.refuse = refuse,
+	.arm = arm,
+	.timeout_ms = configured,
+	.entered = entered,
+	.done = done,
+	.index = &gate_index,
 };
 
 static struct gate gate_new(void)
@@ -308,7 +321,8 @@ static void final_state_drains_then_done(void **state)
 	assert_int_equal(g.f.state, GONE);
 	assert_int_equal(g.done, 1);
 	assert_int_equal(g.f.glitches, 0);
-	fsm_event(&g.f, KICK, NULL); /* FSM_ANY does not leave a final state; nor is done called again */
+	fsm_event(&g.f, KICK,
+		  NULL); /* FSM_ANY does not leave a final state; nor is done called again */
 	assert_int_equal(g.f.state, GONE);
 	assert_int_equal(g.f.glitches, 1);
 	assert_int_equal(g.done, 1);
@@ -425,16 +439,24 @@ static void checker_shape(void **state)
 static void checker_rows(void **state)
 {
 	UNUSED(state);
-	defect_row(1, (struct fsm_row){ NSTATES, COIN, OPEN, NULL, NULL, "X", false }, "row 1: state or event out");
-	defect_row(1, (struct fsm_row){ LOCKED, NEVENTS, OPEN, NULL, NULL, "X", false }, "row 1: state or event out");
-	defect_row(1, (struct fsm_row){ LOCKED, COIN, NSTATES, NULL, NULL, "X", false }, "row 1: state or event out");
-	defect_row(1, (struct fsm_row){ LOCKED, COIN, OPEN, NULL, NULL, NULL, false }, "row 1 has no spec");
-	defect_row(1, (struct fsm_row){ LOCKED, COIN, OPEN, NULL, NULL, "", false }, "row 1 has no spec");
+	defect_row(1, (struct fsm_row){ NSTATES, COIN, OPEN, NULL, NULL, "X", false },
+		   "row 1: state or event out");
+	defect_row(1, (struct fsm_row){ LOCKED, NEVENTS, OPEN, NULL, NULL, "X", false },
+		   "row 1: state or event out");
+	defect_row(1, (struct fsm_row){ LOCKED, COIN, NSTATES, NULL, NULL, "X", false },
+		   "row 1: state or event out");
+	defect_row(1, (struct fsm_row){ LOCKED, COIN, OPEN, NULL, NULL, NULL, false },
+		   "row 1 has no spec");
+	defect_row(1, (struct fsm_row){ LOCKED, COIN, OPEN, NULL, NULL, "", false },
+		   "row 1 has no spec");
 	/* without its guard row 1 hides row 2 */
-	defect_row(1, (struct fsm_row){ LOCKED, COIN, OPEN, NULL, NULL, "X", false }, "row 2 (spec GATE-2) can never");
-	defect_row(2, (struct fsm_row){ GONE, COIN, OPEN, NULL, NULL, "X", false }, "leaves the final state GONE");
+	defect_row(1, (struct fsm_row){ LOCKED, COIN, OPEN, NULL, NULL, "X", false },
+		   "row 2 (spec GATE-2) can never");
+	defect_row(2, (struct fsm_row){ GONE, COIN, OPEN, NULL, NULL, "X", false },
+		   "leaves the final state GONE");
 	/* nothing goes to OPEN any more */
-	defect_row(1, (struct fsm_row){ LOCKED, COIN, BROKEN, allowed, NULL, "X", false }, "OPEN is never reached");
+	defect_row(1, (struct fsm_row){ LOCKED, COIN, BROKEN, allowed, NULL, "X", false },
+		   "OPEN is never reached");
 }
 
 static void checker_states(void **state)
@@ -443,7 +465,8 @@ static void checker_states(void **state)
 		{ LOCKED, COIN, OPEN, NULL, NULL, "X", false },
 		{ OPEN, PUSH, OPEN, NULL, NULL, "X", false },
 	};
-	struct fsm_state two[] = { { "LOCKED", false, FSM_NO_TIMER }, { "OPEN", false, FSM_NO_TIMER } };
+	struct fsm_state two[] = { { "LOCKED", false, FSM_NO_TIMER },
+				   { "OPEN", false, FSM_NO_TIMER } };
 	struct fsm_def d = gate_def;
 
 	UNUSED(state);
@@ -460,11 +483,15 @@ static void checker_states(void **state)
 	defect_state(OPEN, (struct fsm_state){ "", false, 0 }, "state 1 has no name");
 	defect_state(OPEN, (struct fsm_state){ "OPEN", false, 7 }, "unknown timeout");
 	defect_state(GONE, (struct fsm_state){ "GONE", true, 0 }, "final state GONE has a timeout");
-	defect_state(BROKEN, (struct fsm_state){ "BROKEN", false, 0 }, "no row for its timeout's event LATE");
-	defect_timeout((struct fsm_timeout){ "open_ms", 50, 100, 60000, LATE, "X" }, "min <= default");
-	defect_timeout((struct fsm_timeout){ "open_ms", 90000, 100, 60000, LATE, "X" }, "min <= default");
+	defect_state(BROKEN, (struct fsm_state){ "BROKEN", false, 0 },
+		     "no row for its timeout's event LATE");
+	defect_timeout((struct fsm_timeout){ "open_ms", 50, 100, 60000, LATE, "X" },
+		       "min <= default");
+	defect_timeout((struct fsm_timeout){ "open_ms", 90000, 100, 60000, LATE, "X" },
+		       "min <= default");
 	defect_timeout((struct fsm_timeout){ "open_ms", 5, 0, 60000, LATE, "X" }, "0 < min");
-	defect_timeout((struct fsm_timeout){ "open_ms", 5000, 100, 60000, NEVENTS, "X" }, "known event");
+	defect_timeout((struct fsm_timeout){ "open_ms", 5000, 100, 60000, NEVENTS, "X" },
+		       "known event");
 	defect_timeout((struct fsm_timeout){ "open_ms", 5000, 100, 60000, LATE, NULL }, "a spec");
 	defect_timeout((struct fsm_timeout){ NULL, 5000, 100, 60000, LATE, "X" }, "lacks a name");
 }

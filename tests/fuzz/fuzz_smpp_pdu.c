@@ -1,5 +1,6 @@
-/* fuzz_smpp_pdu.c - octets as a stream of SMPP PDUs: framed, decoded, dumped; what decodes and can be encoded must
- * decode to the same parameters again. The dictionary comes from the codec's own tables. */
+/* fuzz_smpp_pdu.c - octets as a stream of SMPP PDUs: framed, decoded, dumped; what decodes and can
+ * be encoded must decode to the same parameters again. The dictionary comes from the codec's own
+ * tables. */
 #include "translators/sms/smpp_pdu.h"
 
 #include <unistd.h>
@@ -22,7 +23,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	struct buf dict;
 
 	buf_init(&dict, 1u << 16);
-	if (!args || fd < 0 || smpp_pdu_dictionary(&dict) < 0 || write(fd, buf_sl(&dict).p, dict.n) < 0)
+	if (!args || fd < 0 || smpp_pdu_dictionary(&dict) < 0 ||
+	    write(fd, buf_sl(&dict).p, dict.n) < 0)
 		abort();
 	close(fd);
 	atexit(remove_dictionary);

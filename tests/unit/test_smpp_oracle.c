@@ -1,6 +1,7 @@
-/* test_smpp_oracle.c - libsmpp34 as a second opinion: what we encode it decodes to the same fields, it encodes those
- * fields to the same octets, and what it encodes we decode. Within its limits: known TON, NPI and statuses,
- * sequence 1 and up, at most 8 TLVs of 1,000 octets, short_message of 253; it has no data_sm source over 20. */
+/* test_smpp_oracle.c - libsmpp34 as a second opinion: what we encode it decodes to the same fields,
+ * it encodes those fields to the same octets, and what it encodes we decode. Within its limits:
+ * known TON, NPI and statuses, sequence 1 and up, at most 8 TLVs of 1,000 octets, short_message of
+ * 253; it has no data_sm source over 20. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +9,7 @@
 #include <cmocka.h>
 
 #include "translators/sms/smpp_pdu.h"
+#include "translators/sms/smpp_status.h"
 
 #include <libsmpp34/smpp34.h>
 #include <libsmpp34/smpp34_structs.h>
@@ -37,14 +39,15 @@ static struct sl random_text(size_t most)
 	return sl_mk(p, n);
 }
 
-#define PICK(...) ((const uint32_t[]){ __VA_ARGS__ })[rnd32(ARRAY_LEN(((const uint32_t[]){ __VA_ARGS__ })))]
+#define PICK(...) \
+	((const uint32_t[]){ __VA_ARGS__ })[rnd32(ARRAY_LEN(((const uint32_t[]){ __VA_ARGS__ })))]
 
 static void fill(struct smpp_pdu *p, uint32_t command_id)
 {
-#define FILL_U8(x, max)     p->x = (uint8_t)rnd32(256);
-#define FILL_CSTR(x, max)   p->x = random_text((max) - 1);
-#define FILL_SECRET(x, max) FILL_CSTR(x, max)
-#define FILL_TEXT(x, max)   p->x = random_text((max) - 1);
+#define FILL_U8(x, max)             p->x = (uint8_t)rnd32(256);
+#define FILL_CSTR(x, max)           p->x = random_text((max)-1);
+#define FILL_SECRET(x, max)         FILL_CSTR(x, max)
+#define FILL_TEXT(x, max)           p->x = random_text((max)-1);
 #define SMPP_FIELD(name, kind, max) FILL_##kind(name, max)
 #include "translators/sms/smpp_pdu.def"
 	p->command_id = command_id;
@@ -64,7 +67,8 @@ static void fill(struct smpp_pdu *p, uint32_t command_id)
 	if (command_id == SMPP_deliver_sm_resp)
 		p->message_id = SL_NULL;
 	if (command_id & SMPP_RESP && command_id != SMPP_deliver_sm_resp && rnd32(3) == 0) {
-		p->command_status = PICK(SMPP_ESME_RTHROTTLED, SMPP_ESME_RINVDSTADR, SMPP_ESME_RSYSERR);
+		p->command_status =
+			PICK(SMPP_ESME_RTHROTTLED, SMPP_ESME_RINVDSTADR, SMPP_ESME_RSYSERR);
 		p->message_id = command_id == SMPP_submit_sm_resp ? SL_NULL : p->message_id;
 	}
 }
@@ -88,11 +92,12 @@ static void same(const char *name, bool string, const void *ours, const void *th
 
 	if (!string)
 		assert_int_equal(*(const uint8_t *)ours, *(const uint8_t *)theirs);
-	else if ((s.n && memcmp(s.p, theirs, s.n) != 0) || (!text && ((const char *)theirs)[s.n] != '\0'))
+	else if ((s.n && memcmp(s.p, theirs, s.n) != 0) ||
+		 (!text && ((const char *)theirs)[s.n] != '\0'))
 		fail_msg("%s differs", name);
 }
 
-#define F(x)       same(#x, _Generic(p->x, struct sl: true, default: false), &p->x, &t->x);
+#define F(x)       same(#x, _Generic(p->x, struct sl : true, default : false), &p->x, &t->x);
 #define FX(x, max) F(x)
 #define E(x)       F(x)
 
@@ -108,11 +113,11 @@ static void compare(const struct smpp_pdu *p, const void *theirs)
 	assert_int_equal(p->command_id, head->id);
 	assert_int_equal(p->command_status, head->status);
 	assert_int_equal(p->sequence_number, head->seq);
-#define SMPP_PDU(name, id_, ...)                                                                   \
-	if (p->command_id == id_) {                                                                \
-		const struct name##_t *t = theirs;                                                 \
-		UNUSED(t);                                                                         \
-		__VA_ARGS__                                                                        \
+#define SMPP_PDU(name, id_, ...) \
+	if (p->command_id == id_) { \
+		const struct name##_t *t = theirs; \
+		UNUSED(t); \
+		__VA_ARGS__ \
 	}
 #include "translators/sms/smpp_pdu.def"
 }
@@ -205,8 +210,14 @@ static void test_every_pdu(void **state)
 /* The other way round: their struct, their octets, our decoder. */
 static void test_their_submit_sm(void **state)
 {
-	submit_sm_t t = { .command_id = SUBMIT_SM, .sequence_number = 77, .source_addr_ton = 5, .dest_addr_ton = 1,
-			  .dest_addr_npi = 1, .registered_delivery = 1, .data_coding = 8, .sm_length = 4 };
+	submit_sm_t t = { .command_id = SUBMIT_SM,
+			  .sequence_number = 77,
+			  .source_addr_ton = 5,
+			  .dest_addr_ton = 1,
+			  .dest_addr_npi = 1,
+			  .registered_delivery = 1,
+			  .data_coding = 8,
+			  .sm_length = 4 };
 	tlv_t ref = { .tag = TLVID_user_message_reference, .length = 2, .value.val16 = 0x1234 };
 	uint8_t wire[1000];
 	struct smpp_pdu p;
@@ -233,15 +244,23 @@ static void test_constants(void **state)
 {
 	UNUSED(state);
 #define SAME_STATUS(n) assert_int_equal(n, SMPP_##n);
-	SAME_STATUS(ESME_RINVMSGLEN) SAME_STATUS(ESME_RALYBND) SAME_STATUS(ESME_RINVDSTADR)
-	SAME_STATUS(ESME_RMSGQFUL) SAME_STATUS(ESME_RSUBMITFAIL) SAME_STATUS(ESME_RTHROTTLED)
-	SAME_STATUS(ESME_RX_T_APPN) SAME_STATUS(ESME_RX_P_APPN) SAME_STATUS(ESME_RX_R_APPN)
-	SAME_STATUS(ESME_RINVSCHED) SAME_STATUS(ESME_RINVEXPIRY) SAME_STATUS(ESME_RINVDFTMSGID)
-	SAME_STATUS(ESME_RINVOPTPARSTREAM) SAME_STATUS(ESME_RDELIVERYFAILURE) SAME_STATUS(ESME_RUNKNOWNERR)
+	SAME_STATUS(ESME_RINVMSGLEN)
+	SAME_STATUS(ESME_RALYBND) SAME_STATUS(ESME_RINVDSTADR) SAME_STATUS(ESME_RMSGQFUL)
+		SAME_STATUS(ESME_RSUBMITFAIL) SAME_STATUS(ESME_RTHROTTLED) SAME_STATUS(
+			ESME_RX_T_APPN) SAME_STATUS(ESME_RX_P_APPN) SAME_STATUS(ESME_RX_R_APPN)
+			SAME_STATUS(ESME_RINVSCHED) SAME_STATUS(ESME_RINVEXPIRY) SAME_STATUS(
+				ESME_RINVDFTMSGID) SAME_STATUS(ESME_RINVOPTPARSTREAM)
+				SAME_STATUS(ESME_RDELIVERYFAILURE) SAME_STATUS(ESME_RUNKNOWNERR)
 #define SAME_TLV(n) assert_int_equal(TLVID_##n, SMPP_TLV_##n);
-	SAME_TLV(message_payload) SAME_TLV(receipted_message_id) SAME_TLV(message_state) SAME_TLV(network_error_code)
-	SAME_TLV(sar_msg_ref_num) SAME_TLV(sar_total_segments) SAME_TLV(sar_segment_seqnum) SAME_TLV(ussd_service_op)
-	SAME_TLV(its_session_info) SAME_TLV(user_message_reference) SAME_TLV(callback_num)
+					SAME_TLV(message_payload) SAME_TLV(
+						receipted_message_id) SAME_TLV(message_state)
+						SAME_TLV(network_error_code) SAME_TLV(
+							sar_msg_ref_num) SAME_TLV(sar_total_segments)
+							SAME_TLV(sar_segment_seqnum) SAME_TLV(
+								ussd_service_op)
+								SAME_TLV(its_session_info) SAME_TLV(
+									user_message_reference)
+									SAME_TLV(callback_num)
 }
 
 int main(void)

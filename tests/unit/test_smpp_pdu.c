@@ -1,4 +1,4 @@
-/* test_smpp_pdu.c - the SMPP codec: rules MSG-1 to MSG-9, LINK-7, STAT-n of docs/rules/smpp.md. */
+/* test_smpp_pdu.c - the SMPP codec: rules PDU-1 to PDU-9, LINK-7, STAT-n of docs/rules/smpp.md. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,6 +7,7 @@
 
 #include "appliance/base/clock.h"
 #include "translators/sms/smpp_pdu.h"
+#include "translators/sms/smpp_status.h"
 
 static struct arena *arena;
 
@@ -50,7 +51,7 @@ static struct sl random_octets(size_t most, bool nul)
 	return sl_mk(p, n);
 }
 #define FILL_U8(x, max)     p->x = (uint8_t)rnd32(256);
-#define FILL_CSTR(x, max)   p->x = random_octets((max) - 1, false);
+#define FILL_CSTR(x, max)   p->x = random_octets((max)-1, false);
 #define FILL_SECRET(x, max) FILL_CSTR(x, max)
 #define FILL_TEXT(x, max)   p->x = random_octets(max, true);
 
@@ -70,10 +71,11 @@ static void fill(struct smpp_pdu *p, uint32_t command_id, size_t tlvs)
 }
 
 /* Parameters of the PDU are equal, all others empty: the membership comes from the same rows. */
-#define SAME(x, on) check_same(#x, _Generic(a->x, struct sl: true, default: false), &a->x, &b->x, on);
-#define F(x)        SAME(x, true)
-#define FX(x, max)  SAME(x, true)
-#define E(x)        SAME(x, a->command_status == 0 || a->tlvs)
+#define SAME(x, on) \
+	check_same(#x, _Generic(a->x, struct sl : true, default : false), &a->x, &b->x, on);
+#define F(x)       SAME(x, true)
+#define FX(x, max) SAME(x, true)
+#define E(x)       SAME(x, a->command_status == 0 || a->tlvs)
 
 static void check_same(const char *name, bool string, const void *a, const void *b, bool on)
 {
@@ -89,9 +91,9 @@ static void check_same(const char *name, bool string, const void *a, const void 
 static void check_fields(const struct smpp_pdu *a, const struct smpp_pdu *b)
 {
 	switch (a->command_id) {
-#define SMPP_PDU(name, command_id, ...)                                                            \
-	case command_id:                                                                           \
-		__VA_ARGS__                                                                        \
+#define SMPP_PDU(name, command_id, ...) \
+	case command_id: \
+		__VA_ARGS__ \
 		break;
 #include "translators/sms/smpp_pdu.def"
 	default:
@@ -176,9 +178,12 @@ static void test_round_trip_and_prefixes(void **state)
 /* A request with its length patched to any prefix is malformed, unless the cut is between TLVs. */
 static void test_patched_prefixes_of_requests(void **state)
 {
-	struct smpp_pdu p = { .command_id = SMPP_submit_sm, .source_addr = SL("100"), .destination_addr = SL("15550100"),
+	struct smpp_pdu p = { .command_id = SMPP_submit_sm,
+			      .source_addr = SL("100"),
+			      .destination_addr = SL("15550100"),
 			      .short_message = SL("hi there") };
-	struct smpp_tlv t[] = { { SMPP_TLV_user_message_reference, SL("\x01\x02") }, { 0x1401, SL("abc") } };
+	struct smpp_tlv t[] = { { SMPP_TLV_user_message_reference, SL("\x01\x02") },
+				{ 0x1401, SL("abc") } };
 	struct smpp_pdu got;
 	struct buf b;
 
@@ -193,7 +198,9 @@ static void test_patched_prefixes_of_requests(void **state)
 		bool whole = n == bare || n == bare + 6 || (tail_is_zero && wire.p[n - 1] == 0);
 
 		assert_int_equal(decode_exact(wire, n, true, &got), whole ? 0 : E_SYNTAX);
-		assert_int_equal(got.fault, whole ? 0 : n < bare ? SMPP_ESME_RINVCMDLEN : SMPP_ESME_RINVOPTPARSTREAM);
+		assert_int_equal(got.fault, whole      ? 0
+					    : n < bare ? SMPP_ESME_RINVCMDLEN
+						       : SMPP_ESME_RINVOPTPARSTREAM);
 		if (!whole)
 			assert_int_equal(got.destination_addr.n + got.tlvs, 0);
 	}
@@ -204,26 +211,40 @@ static void test_patched_prefixes_of_requests(void **state)
 static void test_known_octets(void **state)
 {
 	struct smpp_pdu p = { .command_id = SMPP_enquire_link, .sequence_number = 7 };
-	struct smpp_pdu bind = { .command_id = SMPP_bind_transceiver, .sequence_number = 1, .system_id = SL("me"),
-				 .password = SL("pw"), .interface_version = 0x34 };
-	struct smpp_pdu sm = { .command_id = SMPP_submit_sm, .sequence_number = 2, .source_addr = SL("1"),
-			       .destination_addr = SL("2"), .dest_addr_ton = 1, .dest_addr_npi = 1, .esm_class = 0x40,
-			       .registered_delivery = 1, .data_coding = 8, .short_message = SL("\0h") };
+	struct smpp_pdu bind = { .command_id = SMPP_bind_transceiver,
+				 .sequence_number = 1,
+				 .system_id = SL("me"),
+				 .password = SL("pw"),
+				 .interface_version = 0x34 };
+	struct smpp_pdu sm = { .command_id = SMPP_submit_sm,
+			       .sequence_number = 2,
+			       .source_addr = SL("1"),
+			       .destination_addr = SL("2"),
+			       .dest_addr_ton = 1,
+			       .dest_addr_npi = 1,
+			       .esm_class = 0x40,
+			       .registered_delivery = 1,
+			       .data_coding = 8,
+			       .short_message = SL("\0h") };
 	struct buf b;
 
 	UNUSED(state);
 	buf_init(&b, 1000);
 	assert_true(sl_eq(encode(&b, &p), SL("\0\0\0\x10\0\0\0\x15\0\0\0\0\0\0\0\x07")));
-	assert_true(sl_eq(encode(&b, &bind), SL("\0\0\0\x1b\0\0\0\x09\0\0\0\0\0\0\0\x01me\0pw\0\0\x34\0\0\0")));
-	assert_true(sl_eq(encode(&b, &sm), SL("\0\0\0\x25\0\0\0\x04\0\0\0\0\0\0\0\x02\0\0\0" "1\0\x01\x01" "2\0\x40\0\0\0\0\x01\0"
+	assert_true(sl_eq(encode(&b, &bind),
+			  SL("\0\0\0\x1b\0\0\0\x09\0\0\0\0\0\0\0\x01me\0pw\0\0\x34\0\0\0")));
+	assert_true(sl_eq(encode(&b, &sm), SL("\0\0\0\x25\0\0\0\x04\0\0\0\0\0\0\0\x02\0\0\0"
+					      "1\0\x01\x01"
+					      "2\0\x40\0\0\0\0\x01\0"
 					      "\x08\0\x02\0h")));
 	buf_free(&b);
 }
 
-/* MSG-5: an error response has no body where 3.4 says so. */
+/* PDU-5: an error response has no body where 3.4 says so. */
 static void test_error_response_body(void **state)
 {
-	struct smpp_pdu p = { .command_id = SMPP_submit_sm_resp, .command_status = SMPP_ESME_RTHROTTLED,
+	struct smpp_pdu p = { .command_id = SMPP_submit_sm_resp,
+			      .command_status = SMPP_ESME_RTHROTTLED,
 			      .message_id = SL("7") };
 	struct buf b;
 
@@ -249,30 +270,39 @@ static void check_decodes(struct sl wire, int rc, unsigned glitches, struct smpp
 		assert_int_equal(p->glitches, glitches);
 }
 
-/* MSG-3, MSG-4, MSG-6: what real centres send. */
+/* PDU-3, PDU-4, PDU-6: what real centres send. */
 static void test_liberal(void **state)
 {
 	struct smpp_pdu p;
 
 	UNUSED(state);
-	/* submit_sm_resp: no body with and without error; a body with an error; no NUL; vendor status; sequence 0. */
+	/* submit_sm_resp: no body with and without error; a body with an error; no NUL; vendor
+	 * status; sequence 0. */
 	check_decodes(SL("\0\0\0\x10\x80\0\0\x04\0\0\0\x58\0\0\0\x09"), 0, 0, &p);
 	check_decodes(SL("\0\0\0\x10\x80\0\0\x04\0\0\0\0\0\0\0\x09"), 0, SMPP_G_NO_BODY, &p);
 	check_decodes(SL("\0\0\0\x11\x80\0\0\x04\0\0\0\x58\0\0\0\x09\0"), 0, 0, &p);
-	check_decodes(SL("\0\0\0\x12\x80\0\0\x04\0\0\0\0\0\0\0\x09" "77"), 0, SMPP_G_NO_NUL, &p);
+	check_decodes(SL("\0\0\0\x12\x80\0\0\x04\0\0\0\0\0\0\0\x09"
+			 "77"),
+		      0, SMPP_G_NO_NUL, &p);
 	assert_true(sl_eq(p.message_id, SL("77")));
 	check_decodes(SL("\0\0\0\x10\x80\0\0\x04\0\0\x04\x12\0\0\0\0"), 0, 0, &p);
 	assert_int_equal(p.command_status, 0x412);
 	assert_int_equal(smpp_status_find(p.command_status)->cls, SMPP_CLASS_UNKNOWN);
 	check_decodes(SL("\0\0\0\x10\x80\0\0\0\0\0\0\x03\0\0\0\0"), 0, 0, &p);
 	/* A TLV in submit_sm_resp, and octets there that are none. */
-	check_decodes(SL("\0\0\0\x17\x80\0\0\x04\0\0\0\0\0\0\0\x09" "7\0\x04\x28\0\x01\x32"), 0, 0, &p);
+	check_decodes(SL("\0\0\0\x17\x80\0\0\x04\0\0\0\0\0\0\0\x09"
+			 "7\0\x04\x28\0\x01\x32"),
+		      0, 0, &p);
 	uint32_t v = 0;
 	assert_true(smpp_tlv_uint(&p, SMPP_TLV_congestion_state, &v));
 	assert_int_equal(v, 50);
-	check_decodes(SL("\0\0\0\x15\x80\0\0\x04\0\0\0\0\0\0\0\x09" "7\0\x04\x28\0"), 0, SMPP_G_TAIL, &p);
+	check_decodes(SL("\0\0\0\x15\x80\0\0\x04\0\0\0\0\0\0\0\x09"
+			 "7\0\x04\x28\0"),
+		      0, SMPP_G_TAIL, &p);
 	/* deliver_sm_resp with an id; bind response without body; any version, TON and NPI. */
-	check_decodes(SL("\0\0\0\x13\x80\0\0\x05\0\0\0\0\0\0\0\x09" "ab\0"), 0, 0, &p);
+	check_decodes(SL("\0\0\0\x13\x80\0\0\x05\0\0\0\0\0\0\0\x09"
+			 "ab\0"),
+		      0, 0, &p);
 	check_decodes(SL("\0\0\0\x10\x80\0\0\x09\0\0\0\x0e\0\0\0\x09"), 0, 0, &p);
 	check_decodes(SL("\0\0\0\x17\0\0\0\x09\0\0\0\0\0\0\0\x09\0\0\0\x99\xff\xfe\0"), 0, 0, &p);
 	assert_int_equal(p.interface_version, 0x99);
@@ -282,8 +312,12 @@ static void test_liberal(void **state)
 	check_decodes(SL("\0\0\0\x12\0\0\0\x15\0\0\0\0\0\0\0\x09\0\x01"), E_SYNTAX, 0, &p);
 	assert_int_equal(p.fault, SMPP_ESME_RINVOPTPARSTREAM);
 	/* Strings longer than 3.4 allows. */
-	check_decodes(SL("\0\0\0\x24\0\0\0\x0b\0\0\0\0\0\0\0\x09" "a system id too long\0pw\0"), E_SYNTAX, 0, &p);
-	check_decodes(SL("\0\0\0\x28\0\0\0\x0b\0\0\0\0\0\0\0\x09" "a system id too long\0pw\0"), 0, SMPP_G_LONG, &p);
+	check_decodes(SL("\0\0\0\x24\0\0\0\x0b\0\0\0\0\0\0\0\x09"
+			 "a system id too long\0pw\0"),
+		      E_SYNTAX, 0, &p);
+	check_decodes(SL("\0\0\0\x28\0\0\0\x0b\0\0\0\0\0\0\0\x09"
+			 "a system id too long\0pw\0"),
+		      0, SMPP_G_LONG, &p);
 	assert_int_equal(p.system_id.n, 20);
 }
 
@@ -355,7 +389,7 @@ static void check_refused_encode(struct smpp_pdu p, int rc, const char *word)
 	buf_free(&b);
 }
 
-/* MSG-5: what we send keeps to the letter. */
+/* PDU-5: what we send keeps to the letter. */
 static void test_encode_limits(void **state)
 {
 	static char big[70000];
@@ -365,28 +399,38 @@ static void test_encode_limits(void **state)
 	UNUSED(state);
 	memset(big, '1', sizeof(big));
 	check_refused_encode((struct smpp_pdu){ .command_id = 0x111 }, E_UNSUPPORTED, "0x00000111");
-	check_refused_encode((struct smpp_pdu){ .command_id = SMPP_submit_sm, .source_addr = sl_mk(big, 21) }, E_TOOBIG,
-			     "source_addr");
-	check_refused_encode((struct smpp_pdu){ .command_id = SMPP_submit_sm, .short_message = sl_mk(big, 255) },
-			     E_TOOBIG, "short_message");
-	check_refused_encode((struct smpp_pdu){ .command_id = SMPP_submit_sm, .source_addr = SL("1\0") }, E_SYNTAX,
-			     "source_addr");
-	check_refused_encode((struct smpp_pdu){ .command_id = SMPP_submit_sm, .tlv = &t, .tlvs = 1 }, E_TOOBIG,
-			     "TLV 0x0001");
-	check_refused_encode((struct smpp_pdu){ .command_id = SMPP_submit_sm, .tlv = two, .tlvs = 2 }, E_TOOBIG,
-			     "submit_sm of");
+	check_refused_encode(
+		(struct smpp_pdu){ .command_id = SMPP_submit_sm, .source_addr = sl_mk(big, 21) },
+		E_TOOBIG, "source_addr");
+	check_refused_encode(
+		(struct smpp_pdu){ .command_id = SMPP_submit_sm, .short_message = sl_mk(big, 255) },
+		E_TOOBIG, "short_message");
+	check_refused_encode(
+		(struct smpp_pdu){ .command_id = SMPP_submit_sm, .source_addr = SL("1\0") },
+		E_SYNTAX, "source_addr");
+	check_refused_encode(
+		(struct smpp_pdu){ .command_id = SMPP_submit_sm, .tlv = &t, .tlvs = 1 }, E_TOOBIG,
+		"TLV 0x0001");
+	check_refused_encode(
+		(struct smpp_pdu){ .command_id = SMPP_submit_sm, .tlv = two, .tlvs = 2 }, E_TOOBIG,
+		"submit_sm of");
 	struct buf b;
 	struct err e;
 	buf_init(&b, 20);
-	assert_int_equal(smpp_pdu_encode(&b, &(struct smpp_pdu){ .command_id = SMPP_submit_sm }, &e), E_TOOBIG);
+	assert_int_equal(
+		smpp_pdu_encode(&b, &(struct smpp_pdu){ .command_id = SMPP_submit_sm }, &e),
+		E_TOOBIG);
 	assert_int_equal(b.n, 0);
 }
 
 static void test_tlv_values(void **state)
 {
-	struct smpp_tlv t[] = { { SMPP_TLV_message_state, SL("\x02") }, { SMPP_TLV_receipted_message_id, SL("ab\0\0") },
-				{ SMPP_TLV_user_message_reference, SL("") }, { SMPP_TLV_source_port, SL("\0\0\x01\x02") },
-				{ SMPP_TLV_source_port, SL("\x09") }, { SMPP_TLV_sar_total_segments, SL("\xff\0\0\0\x05") } };
+	struct smpp_tlv t[] = { { SMPP_TLV_message_state, SL("\x02") },
+				{ SMPP_TLV_receipted_message_id, SL("ab\0\0") },
+				{ SMPP_TLV_user_message_reference, SL("") },
+				{ SMPP_TLV_source_port, SL("\0\0\x01\x02") },
+				{ SMPP_TLV_source_port, SL("\x09") },
+				{ SMPP_TLV_sar_total_segments, SL("\xff\0\0\0\x05") } };
 	struct smpp_pdu p = { .tlv = t, .tlvs = ARRAY_LEN(t) };
 	uint32_t v = 77;
 
@@ -414,18 +458,31 @@ static void check_dump(const struct smpp_pdu *p, bool show, const char *want)
 
 static void test_dump(void **state)
 {
-	struct smpp_tlv t[] = { { SMPP_TLV_message_state, SL("\x02") }, { 0x1401, SL("\x0a\x0b") },
-				{ SMPP_TLV_receipted_message_id, SL("77\0") }, { SMPP_TLV_message_payload, SL("secret") } };
-	struct smpp_pdu p = { .command_id = SMPP_deliver_sm, .sequence_number = 9, .source_addr = SL("1555\"0"),
-			      .esm_class = 4, .short_message = SL("a\nb\xe9"), .tlv = t, .tlvs = 4 };
-	struct smpp_pdu bind = { .command_id = SMPP_outbind, .system_id = SL("smsc"), .password = SL("hush") };
+	struct smpp_tlv t[] = { { SMPP_TLV_message_state, SL("\x02") },
+				{ 0x1401, SL("\x0a\x0b") },
+				{ SMPP_TLV_receipted_message_id, SL("77\0") },
+				{ SMPP_TLV_message_payload, SL("secret") } };
+	struct smpp_pdu p = { .command_id = SMPP_deliver_sm,
+			      .sequence_number = 9,
+			      .source_addr = SL("1555\"0"),
+			      .esm_class = 4,
+			      .short_message = SL("a\nb\xe9"),
+			      .tlv = t,
+			      .tlvs = 4 };
+	struct smpp_pdu bind = { .command_id = SMPP_outbind,
+				 .system_id = SL("smsc"),
+				 .password = SL("hush") };
 	struct smpp_pdu nack = { .command_id = 0x80000fff, .command_status = 3 };
 
 	UNUSED(state);
-	check_dump(&p, false, "deliver_sm seq=9 source_addr=\"1555\\x220\" esm_class=4 short_message=<4 octets> "
-			      "message_state=2 tlv_0x1401=0a0b receipted_message_id=\"77\" message_payload=<6 octets>");
-	check_dump(&p, true, "deliver_sm seq=9 source_addr=\"1555\\x220\" esm_class=4 short_message=\"a\\x0ab\\xe9\" "
-			     "message_state=2 tlv_0x1401=0a0b receipted_message_id=\"77\" message_payload=\"secret\"");
+	check_dump(
+		&p, false,
+		"deliver_sm seq=9 source_addr=\"1555\\x220\" esm_class=4 short_message=<4 octets> "
+		"message_state=2 tlv_0x1401=0a0b receipted_message_id=\"77\" message_payload=<6 octets>");
+	check_dump(
+		&p, true,
+		"deliver_sm seq=9 source_addr=\"1555\\x220\" esm_class=4 short_message=\"a\\x0ab\\xe9\" "
+		"message_state=2 tlv_0x1401=0a0b receipted_message_id=\"77\" message_payload=\"secret\"");
 	check_dump(&bind, true, "outbind seq=0 system_id=\"smsc\" password=***");
 	check_dump(&nack, true, "command_0x80000fff seq=0 status=0x3");
 }
@@ -479,7 +536,11 @@ static void test_statuses(void **state)
 static void test_no_memory(void **state)
 {
 	struct smpp_tlv t = { 1, SL("x") };
-	struct smpp_pdu p = { .command_id = SMPP_submit_sm, .sequence_number = 5, .tlv = &t, .tlvs = 1 }, got;
+	struct smpp_pdu p = { .command_id = SMPP_submit_sm,
+			      .sequence_number = 5,
+			      .tlv = &t,
+			      .tlvs = 1 },
+			got;
 	struct arena *small = arena_new(0, 8);
 	struct buf b;
 
@@ -496,9 +557,19 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_round_trip_and_prefixes), T(test_patched_prefixes_of_requests), T(test_known_octets),
-		T(test_error_response_body), T(test_liberal), T(test_refused), T(test_frame), T(test_big),
-		T(test_encode_limits), T(test_tlv_values), T(test_dump), T(test_dictionary), T(test_statuses),
+		T(test_round_trip_and_prefixes),
+		T(test_patched_prefixes_of_requests),
+		T(test_known_octets),
+		T(test_error_response_body),
+		T(test_liberal),
+		T(test_refused),
+		T(test_frame),
+		T(test_big),
+		T(test_encode_limits),
+		T(test_tlv_values),
+		T(test_dump),
+		T(test_dictionary),
+		T(test_statuses),
 		T(test_no_memory),
 	};
 

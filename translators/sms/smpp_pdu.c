@@ -1,6 +1,7 @@
 /* smpp_pdu.c - see smpp_pdu.h. The tables made from smpp_pdu.def drive everything here. */
 #include "translators/sms/smpp_pdu.h"
 #include "appliance/base/cursor.h"
+#include "translators/sms/smpp_status.h"
 
 #include <inttypes.h>
 
@@ -10,7 +11,7 @@ struct smpp_field {
 	const char *name;
 	uint16_t offset;
 	uint8_t kind;
-	uint8_t max;      /* octets that we send, without the NUL */
+	uint8_t max; /* octets that we send, without the NUL */
 	bool not_on_error;
 };
 
@@ -27,6 +28,7 @@ struct tlv_def {
 	uint8_t kind;
 };
 
+/* clang-format off */
 /* Kind and usual length of each parameter, for the F rows. */
 enum {
 #define SMPP_FIELD(name, kind, max) kind_##name = KIND_##kind, max_##name = (max) - (KIND_##kind != KIND_TEXT),
@@ -55,11 +57,13 @@ static const struct tlv_def tlv_defs[] = {
 #include "translators/sms/smpp_pdu.def"
 };
 
+/* clang-format on */
+
 static const struct smpp_def *def_find(uint32_t command_id)
 {
 	switch (command_id) {
-#define SMPP_PDU(name, id, ...)                                                                    \
-	case id:                                                                                   \
+#define SMPP_PDU(name, id, ...) \
+	case id: \
 		return &defs[ORD_##name];
 #include "translators/sms/smpp_pdu.def"
 	default:
@@ -101,7 +105,7 @@ int smpp_frame(struct sl in)
 	return in.n < n ? 0 : (int)n;
 }
 
-/* MSG-3: a response may end before its body does, and its last string may lack the NUL. */
+/* PDU-3: a response may end before its body does, and its last string may lack the NUL. */
 static struct sl read_cstr(struct rd *r, struct smpp_pdu *p, const struct smpp_field *f)
 {
 	struct rd before = *r;
@@ -168,7 +172,8 @@ static int read_tlvs(struct arena *a, struct rd *r, struct smpp_pdu *p, struct e
 	}
 	if (n < 0) {
 		p->fault = SMPP_ESME_RINVOPTPARSTREAM;
-		return err_set(e, E_SYNTAX, "MSG-4", "%s: TLVs pass the end of the PDU", p->def->name);
+		return err_set(e, E_SYNTAX, "PDU-4", "%s: TLVs pass the end of the PDU",
+			       p->def->name);
 	}
 	if (n == 0)
 		return 0;
@@ -196,10 +201,12 @@ static int read_head(struct rd *r, size_t octets, struct smpp_pdu *p, struct err
 	p->def = def_find(p->command_id);
 	p->fault = SMPP_ESME_RINVCMDLEN;
 	if (r->bad || length != octets || length > SMPP_PDU_MAX)
-		return err_set(e, E_SYNTAX, "MSG-1", "command_length %" PRIu32 " for %zu octets", length, octets);
+		return err_set(e, E_SYNTAX, "PDU-1", "command_length %" PRIu32 " for %zu octets",
+			       length, octets);
 	if (!p->def) {
 		p->fault = SMPP_ESME_RINVCMDID;
-		return err_set(e, E_UNSUPPORTED, "MSG-2", "unknown command id 0x%08" PRIx32, p->command_id);
+		return err_set(e, E_UNSUPPORTED, "PDU-2", "unknown command id 0x%08" PRIx32,
+			       p->command_id);
 	}
 	return 0;
 }
@@ -216,8 +223,8 @@ static int read_body(struct rd *r, struct smpp_pdu *p, struct err *e)
 		}
 		read_field(r, p, &d->field[i]);
 		if (r->bad)
-			return err_set(e, E_SYNTAX, "MSG-1", "%s: %s passes the end of the PDU", d->name,
-				       d->field[i].name);
+			return err_set(e, E_SYNTAX, "PDU-1", "%s: %s passes the end of the PDU",
+				       d->name, d->field[i].name);
 	}
 	return 0;
 }
@@ -236,8 +243,11 @@ int smpp_pdu_decode(struct arena *a, struct sl in, struct smpp_pdu *p, struct er
 		p->fault = 0;
 		return 0;
 	}
-	struct smpp_pdu head = { .command_id = p->command_id, .command_status = p->command_status,
-				 .sequence_number = p->sequence_number, .def = p->def, .fault = p->fault };
+	struct smpp_pdu head = { .command_id = p->command_id,
+				 .command_status = p->command_status,
+				 .sequence_number = p->sequence_number,
+				 .def = p->def,
+				 .fault = p->fault };
 	*p = head;
 	return rc;
 }
@@ -249,8 +259,8 @@ static bool skipped(const struct smpp_pdu *p, const struct smpp_field *f)
 	return f->not_on_error && p->command_status != 0 && p->tlvs == 0;
 }
 
-static int check_field(const struct smpp_def *d, const struct smpp_pdu *p, const struct smpp_field *f,
-		       size_t *n, struct err *e)
+static int check_field(const struct smpp_def *d, const struct smpp_pdu *p,
+		       const struct smpp_field *f, size_t *n, struct err *e)
 {
 	struct sl s;
 
@@ -260,16 +270,17 @@ static int check_field(const struct smpp_def *d, const struct smpp_pdu *p, const
 	}
 	s = str_of(p, f);
 	if (s.n > f->max)
-		return err_set(e, E_TOOBIG, "MSG-5", "%s: %s of %zu octets, at most %u are allowed", d->name, f->name,
-			       s.n, f->max);
+		return err_set(e, E_TOOBIG, "PDU-5", "%s: %s of %zu octets, at most %u are allowed",
+			       d->name, f->name, s.n, f->max);
 	if (f->kind != KIND_TEXT && s.n && memchr(s.p, 0, s.n))
-		return err_set(e, E_SYNTAX, "MSG-5", "%s: NUL within %s", d->name, f->name);
+		return err_set(e, E_SYNTAX, "PDU-5", "%s: NUL within %s", d->name, f->name);
 	*n += s.n + 1;
 	return 0;
 }
 
 /* Size of the whole PDU, all limits checked. */
-static int check_pdu(const struct smpp_def *d, const struct smpp_pdu *p, size_t *octets_r, struct err *e)
+static int check_pdu(const struct smpp_def *d, const struct smpp_pdu *p, size_t *octets_r,
+		     struct err *e)
 {
 	size_t n = SMPP_HEAD_OCTETS;
 
@@ -281,12 +292,12 @@ static int check_pdu(const struct smpp_def *d, const struct smpp_pdu *p, size_t 
 	}
 	for (size_t i = 0; i < p->tlvs; i++) {
 		if (p->tlv[i].v.n > UINT16_MAX)
-			return err_set(e, E_TOOBIG, "MSG-5", "%s: TLV 0x%04x of %zu octets", d->name, p->tlv[i].tag,
-				       p->tlv[i].v.n);
+			return err_set(e, E_TOOBIG, "PDU-5", "%s: TLV 0x%04x of %zu octets",
+				       d->name, p->tlv[i].tag, p->tlv[i].v.n);
 		n += 4 + p->tlv[i].v.n;
 	}
 	if (n > SMPP_PDU_MAX)
-		return err_set(e, E_TOOBIG, "MSG-5", "%s of %zu octets", d->name, n);
+		return err_set(e, E_TOOBIG, "PDU-5", "%s of %zu octets", d->name, n);
 	*octets_r = n;
 	return 0;
 }
@@ -312,7 +323,8 @@ int smpp_pdu_encode(struct buf *out, const struct smpp_pdu *p, struct err *e)
 	size_t octets = 0;
 
 	if (!d)
-		return err_set(e, E_UNSUPPORTED, "MSG-2", "unknown command id 0x%08" PRIx32, p->command_id);
+		return err_set(e, E_UNSUPPORTED, "PDU-2", "unknown command id 0x%08" PRIx32,
+			       p->command_id);
 	int rc = check_pdu(d, p, &octets, e);
 	if (rc < 0)
 		return rc;
@@ -430,7 +442,8 @@ static void dump_value(struct buf *out, uint8_t kind, struct sl s, bool show_tex
 			buf_addf(out, "%02x", (unsigned char)s.p[i]);
 }
 
-static void dump_field(struct buf *out, const struct smpp_pdu *p, const struct smpp_field *f, bool show_text)
+static void dump_field(struct buf *out, const struct smpp_pdu *p, const struct smpp_field *f,
+		       bool show_text)
 {
 	if (f->kind == KIND_U8) {
 		if (u8_of(p, f))
@@ -449,7 +462,8 @@ static void dump_tlv(struct buf *out, const struct smpp_tlv *t, bool show_text)
 		buf_addf(out, " %s=", d->name);
 	else
 		buf_addf(out, " tlv_0x%04x=", t->tag);
-	dump_value(out, d ? d->kind : KIND_OCTETS, d && d->kind == KIND_CSTR ? cut_nuls(t->v) : t->v, show_text);
+	dump_value(out, d ? d->kind : KIND_OCTETS,
+		   d && d->kind == KIND_CSTR ? cut_nuls(t->v) : t->v, show_text);
 }
 
 void smpp_pdu_dump(struct buf *out, const struct smpp_pdu *p, bool show_text)
@@ -469,7 +483,8 @@ void smpp_pdu_dump(struct buf *out, const struct smpp_pdu *p, bool show_text)
 		dump_tlv(out, &p->tlv[i], show_text);
 }
 
-static int dict_number(struct buf *out, const char *prefix, const char *name, uint32_t v, int octets)
+static int dict_number(struct buf *out, const char *prefix, const char *name, uint32_t v,
+		       int octets)
 {
 	int rc = buf_addf(out, "%s%s=\"", prefix, name);
 
@@ -478,56 +493,16 @@ static int dict_number(struct buf *out, const char *prefix, const char *name, ui
 	return rc < 0 ? rc : buf_add(out, SL("\"\n"));
 }
 
-static const struct smpp_status statuses[] = {
-#define SMPP_STATUS(rule, value, name, cls, condition, type, text)                                 \
-	{ rule, value, #name, SMPP_CLASS_##cls, condition, type, text },
-#include "translators/sms/smpp_status.def"
-};
-
 int smpp_pdu_dictionary(struct buf *out)
 {
+	const struct smpp_status *st;
 	int rc = 0;
 
 	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(defs); i++)
 		rc = dict_number(out, "", defs[i].name, defs[i].command_id, 4);
-	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(statuses); i++)
-		rc = dict_number(out, "", statuses[i].name, statuses[i].value, 4);
+	for (size_t i = 0; rc == 0 && (st = smpp_status_at(i)); i++)
+		rc = dict_number(out, "", st->name, st->value, 4);
 	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(tlv_defs); i++)
 		rc = dict_number(out, "tlv_", tlv_defs[i].name, tlv_defs[i].tag, 2);
 	return rc;
-}
-
-/* Statuses */
-
-static const struct smpp_status vendor_status = {
-	"STAT-60", 0x400, "vendor", SMPP_CLASS_UNKNOWN, "undefined-condition", "wait",
-	"error of the message centre's own (0x400 to 0x4ff)",
-};
-static const struct smpp_status reserved_status = {
-	"STAT-61", 0xffffffff, "reserved", SMPP_CLASS_UNKNOWN, "undefined-condition", "wait",
-	"error that SMPP does not define",
-};
-
-const struct smpp_status *smpp_status_find(uint32_t status)
-{
-	size_t lo = 0, hi = ARRAY_LEN(statuses);
-
-	while (lo < hi) {
-		size_t mid = (lo + hi) / 2;
-
-		if (statuses[mid].value == status)
-			return &statuses[mid];
-		if (statuses[mid].value < status)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return status >= 0x400 && status <= 0x4ff ? &vendor_status : &reserved_status;
-}
-
-const char *smpp_class_name(enum smpp_class c)
-{
-	static const char *const names[] = { "ok", "temporary", "throttled", "permanent", "bind", "unknown" };
-
-	return names[c];
 }

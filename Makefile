@@ -71,10 +71,10 @@ plain-goals := help clean distclean deps run-deps test-deps bench-deps run test 
 goals := $(or $(MAKECMDGOALS),all)
 need-config := $(filter-out $(config-goals) $(plain-goals),$(goals))
 
-# A configuration goal beside other goals: one after the other, as the first changes what the
-# second reads.
-mixed := $(and $(filter $(config-goals),$(goals)),$(filter-out $(config-goals),$(goals)))
-ifneq ($(or $(mixed),$(filter-out 0 1,$(words $(filter $(config-goals),$(goals))))),)
+# Goals that change what others read while the Makefile is parsed ("make clean all"): one after the
+# other.
+first-goals := $(config-goals) clean distclean deps run-deps test-deps bench-deps
+ifneq ($(and $(filter $(first-goals),$(goals)),$(filter-out 1,$(words $(goals)))),)
 
 .PHONY: $(goals) one-by-one
 $(goals): one-by-one
@@ -417,6 +417,9 @@ distclean: clean
 		compile_commands.json
 	$(Q)rmdir $(O) 2>/dev/null || :
 
+# All processors, unless somebody said otherwise.
+sub-make = $(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+
 run-deps:
 	$(Q)tests/deps build run
 test-deps deps:
@@ -426,7 +429,7 @@ bench-deps:
 
 # The script replaces the shell, so that Ctrl-C reaches it.
 run: run-deps
-	+$(Q)$(MAKE) all
+	+$(Q)$(sub-make) all
 	@exec env RUN_DIR='$(RUN_DIR)' PORT_BASE='$(PORT_BASE)' C2S_TLS='$(C2S_TLS)' BUILD='$(B)' \
 		sh appliance/run.sh
 
@@ -442,14 +445,14 @@ check-kconfig: test-deps
 fuzz: test-deps
 	$(tests-run) FUZZ_SECONDS='$(or $(FUZZ_SECONDS),600)' tests/run fuzz
 test-crash: test-deps
-	+$(Q)$(MAKE) all test-programs
+	+$(Q)$(sub-make) all test-programs
 	@exec env BUILD='$(abspath $(B))' $(PYTHON) tests/integration/crash.py --long
 bench: bench-deps
-	+$(Q)$(MAKE) all test-programs
+	+$(Q)$(sub-make) all test-programs
 	@exec env BUILD='$(abspath $(B))' tests/bench/run
 
 docs:
-	+$(Q)$(MAKE) all
+	+$(Q)$(sub-make) all
 	$(Q)if test -x $(B)/fsm-print; then mkdir -p docs/fsm && $(B)/fsm-print docs/fsm; \
 		else echo 'no $(B)/fsm-print: no state machines to draw'; fi
 

@@ -19,18 +19,9 @@ struct arena {
 #define HEAD  ((sizeof(struct arena) + ALIGN - 1) & ~(size_t)(ALIGN - 1))
 #define BHEAD ALIGN
 
-unsigned base_fail_nth_alloc;
-
-static void *try_malloc(size_t n)
-{
-	if (base_fail_nth_alloc && --base_fail_nth_alloc == 0)
-		return NULL;
-	return malloc(n);
-}
-
 struct arena *arena_new(size_t first, size_t cap)
 {
-	struct arena *a = try_malloc(HEAD + first);
+	struct arena *a = base_malloc(HEAD + first);
 
 	if (!a)
 		return NULL;
@@ -68,7 +59,7 @@ static char *more(struct arena *a, size_t n)
 		size = a->cap - a->total;
 	if (size < n + ALIGN)
 		return NULL;
-	struct block *b = try_malloc(BHEAD + size);
+	struct block *b = base_malloc(BHEAD + size);
 	if (!b)
 		return NULL;
 	b->next = a->more;

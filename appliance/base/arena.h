@@ -29,7 +29,4 @@ size_t arena_used(const struct arena *a);
 
 #define arena_new_obj(a, type) ((type *)arena_zalloc((a), sizeof(type)))
 
-/* Tests: make the n-th malloc from now fail once (0: never). Counts buf.c, arena.c and list pools. */
-extern unsigned base_fail_nth_alloc;
-
 #endif

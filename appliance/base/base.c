@@ -6,6 +6,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+unsigned base_fail_nth_alloc;
+
+static bool fail_now(void)
+{
+	return base_fail_nth_alloc && --base_fail_nth_alloc == 0;
+}
+
+void *base_malloc(size_t n)
+{
+	return fail_now() ? NULL : malloc(n);
+}
+
+void *base_calloc(size_t count, size_t n)
+{
+	return fail_now() ? NULL : calloc(count, n);
+}
+
 static char lower(char c)
 {
 	return c >= 'A' && c <= 'Z' ? (char)(c + 32) : c;
@@ -91,7 +108,7 @@ int sl_to_cstr(struct sl s, char *dst, size_t cap)
 
 char *sl_dup(struct sl s)
 {
-	char *p = malloc(s.n + 1);
+	char *p = base_malloc(s.n + 1);
 
 	if (!p)
 		return NULL;
@@ -111,9 +128,9 @@ bool sl_eq_const_time(struct sl a, struct sl b)
 }
 
 static const char *const e_names[] = {
-	"ok",     "nomem",  "syntax", "toobig", "range",   "notfound", "exists",
-	"denied", "auth",   "again",  "closed", "io",      "timeout",  "state",
-	"unsupported", "limit", "version", "busy", "internal",
+	"ok",          "nomem", "syntax",  "toobig", "range",    "notfound", "exists",
+	"denied",      "auth",  "again",   "closed", "io",       "timeout",  "state",
+	"unsupported", "limit", "version", "busy",   "internal",
 };
 
 const char *e_name(int code)

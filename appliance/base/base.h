@@ -1,9 +1,9 @@
 /* base.h - what every file of Tandem may rely on: slices, error codes, attributes, banned calls.
  *
- * Included first everywhere. Depends on libc only. Nothing here allocates.
+ * Included first everywhere. Depends on libc only.
  *
  * Writable globals of the whole product (STYLE section 9) are: the log level and sinks (log.c),
- * the fake clock (clock.c, tests only), the hash key (hash.c, set once at start), and signal flags
+ * the fake clock (clock.c) and the failing allocation (base.c), both tests only, the hash key (hash.c, set once at start), and signal flags
  * of a program's main loop.
  */
 #ifndef TANDEM_BASE_BASE_H
@@ -125,6 +125,12 @@ struct err {
 int err_set(struct err *e, int code, const char *clause, const char *fmt, ...) PRINTF_LIKE(4, 5);
 /* The same with strerror(errno) appended. */
 int err_errno(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
+
+/* malloc and calloc for base's own containers and whoever wants to be tested with failing allocations. */
+void *base_malloc(size_t n) __attribute__((malloc));
+void *base_calloc(size_t count, size_t n) __attribute__((malloc));
+/* Tests: make the n-th base_malloc or base_calloc from now fail once (0: never). */
+extern unsigned base_fail_nth_alloc;
 
 /* Wipe memory in a way that the compiler keeps (explicit_bzero is newer than our oldest target). */
 void wipe(void *p, size_t n);

@@ -14,15 +14,18 @@ void buf_free(struct buf *b)
 
 static int buf_grow(struct buf *b, size_t need)
 {
-	if (b->off && b->n + need <= b->cap) {
-		memmove(b->p, b->p + b->off, b->n);
+	/* Move down only when enough was consumed to pay for the move: a peer that reads a few bytes at a
+	 * time must not make every append cost the whole buffer. */
+	if (b->off >= b->n / 4 && b->n + need <= b->cap) {
+		if (b->off)
+			memmove(b->p, b->p + b->off, b->n);
 		b->off = 0;
 		return 0;
 	}
 	size_t cap = b->cap ? b->cap : 256;
-	while (cap < b->n + need)
+	while (cap < b->n + need || cap - need < b->off + b->n)
 		cap *= 2;
-	char *p = malloc(cap);
+	char *p = base_malloc(cap);
 	if (!p)
 		return E_NOMEM;
 	if (b->n)

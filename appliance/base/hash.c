@@ -84,7 +84,7 @@ void htable_free(struct htable *t)
 
 static void resize(struct htable *t, size_t slots)
 {
-	struct hnode **slot = calloc(slots, sizeof(*slot));
+	struct hnode **slot = base_calloc(slots, sizeof(*slot));
 
 	if (!slot)
 		return;

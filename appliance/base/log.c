@@ -1,6 +1,7 @@
 /* log.c - see log.h. A line is built on the stack; a long one is cut and marked with "...". */
 #include "appliance/base/log.h"
 #include "appliance/base/clock.h"
+#include "appliance/base/enc.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -88,15 +89,21 @@ static void put_value(struct line *l, struct sl s)
 		return;
 	}
 	put(l, SL("\""));
-	for (size_t i = 0; i < s.n && !l->cut; i++) {
-		unsigned char c = (unsigned char)s.p[i];
+	while (s.n && !l->cut) {
+		uint32_t cp;
+		size_t n = utf8_next(s, &cp);
 		char esc[5];
-		if (c == '"' || c == '\\')
-			put(l, sl_mk((char[]){ '\\', (char)c }, 2));
-		else if (c < ' ' || c == 0x7f)
-			put(l, sl_mk(esc, (size_t)snprintf(esc, sizeof(esc), "\\x%02x", c)));
-		else
-			put(l, sl_mk(s.p + i, 1));
+		if (n == 1 && (cp == '"' || cp == '\\'))
+			put(l, sl_mk((char[]){ '\\', (char)cp }, 2));
+		else if (n == 0 || cp < ' ' || (cp >= 0x7f && cp < 0xa0)) {
+			/* Not UTF-8, or a control character (C1 too: terminals act on it): byte by byte. */
+			n = n ? n : 1;
+			for (size_t i = 0; i < n; i++)
+				put(l, sl_mk(esc, (size_t)snprintf(esc, sizeof(esc), "\\x%02x",
+								   (unsigned char)s.p[i])));
+		} else
+			put(l, sl_mk(s.p, n));
+		s = sl_sub(s, n, s.n);
 	}
 	put(l, SL("\""));
 }

@@ -12,14 +12,14 @@
 #include "appliance/base/base.h"
 #include "appliance/loop/loop.h"
 
-#define BUS_NODE_SELF 0u
+#define BUS_NODE_SELF   0u
 #define BUS_MAX_WORKERS 64u
 
 struct bus_addr {
-	uint16_t node;    /* BUS_NODE_SELF, or another node's number */
+	uint16_t node; /* BUS_NODE_SELF, or another node's number */
 	uint16_t worker;
-	uint32_t epoch;   /* generation of the entity; 0: any */
-	uint64_t entity;  /* a slot or hash that means something to the handler of this type */
+	uint32_t epoch;  /* generation of the entity; 0: any */
+	uint64_t entity; /* a slot or hash that means something to the handler of this type */
 };
 
 /* Message types are handed out in one table of the program (xmpp/core/core.h), below this. */
@@ -32,7 +32,9 @@ struct bus_msg {
 	struct bus_addr to;
 	uint16_t type;
 	uint16_t from_worker; /* filled by the bus; BUS_MAX_WORKERS: not a worker */
-	void (*free)(struct bus_msg *m); /* releases m and what it holds; called when it cannot be delivered */
+	void (*free)(
+		struct bus_msg
+			*m); /* releases m and what it holds; called when it cannot be delivered */
 };
 
 struct bus;
@@ -43,8 +45,13 @@ int bus_new(uint16_t workers, struct bus **b_r, struct err *e);
 void bus_free(struct bus **b); /* workers stopped; undelivered messages are freed */
 /* Before the workers start: which loop serves worker w, and the argument that its handlers get. */
 int bus_attach(struct bus *b, uint16_t w, struct loop *l, void *worker_arg, struct err *e);
+/* Worker w ends: called in its own thread while its loop still exists. What is undelivered is freed; later
+ * posts get E_CLOSED. Free the loop only after every thread that may post has stopped (a push that came just
+ * before may still be about to wake it). */
+void bus_detach(struct bus *b, uint16_t w);
 /* The thread that runs worker w says so itself (once), so that bus_post knows the sender. */
 void bus_enter(struct bus *b, uint16_t w);
+/* Before the workers start. A type without a handler cannot be posted (E_RANGE). */
 void bus_on(struct bus *b, uint16_t type, bus_handler_fn fn);
 uint16_t bus_workers(const struct bus *b);
 
@@ -55,7 +62,10 @@ int bus_post(struct bus *b, struct bus_msg *m_take);
 /* Which worker owns a bare JID (or any owning key): keyed hash, the same in the whole process. */
 uint16_t bus_owner(const struct bus *b, struct sl bare_jid);
 
-struct bus_stats { uint64_t posted_local, posted_remote, batches; };
+/* What worker w got: from itself, from other threads, and in how many batches the latter came. */
+struct bus_stats {
+	uint64_t posted_local, posted_remote, batches;
+};
 struct bus_stats bus_stats(const struct bus *b, uint16_t w);
 
 #endif

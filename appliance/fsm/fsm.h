@@ -6,7 +6,8 @@
  *
  * Run to completion: an event raised inside an action (fsm_raise) is queued and handled after it; the
  * events of one fsm_event call are drained before it returns. When a final state was entered and the
- * queue is drained, def->done is called, as the last thing, and may free the object.
+ * queue is drained, def->done is called, as the last thing, and may free the object. A final state takes no
+ * FSM_ANY rows, and what is left in the queue without a row of that very state is dropped in silence.
  *
  * Thread: an object belongs to one worker. fsm_def_prepare is called once a definition at start-up,
  * before threads. */
@@ -16,16 +17,16 @@
 #include "appliance/base/base.h"
 #include "appliance/base/buf.h"
 
-#define FSM_ANY      0xffu
-#define FSM_NO_TIMER 0xffu
+#define FSM_ANY       0xffu
+#define FSM_NO_TIMER  0xffu
 #define FSM_RAISE_MAX 8 /* events queued inside one run; more is a bug and takes the fault row */
 
 struct fsm_row {
-	uint8_t state, event, next;                      /* state may be FSM_ANY; next FSM_ANY: stay */
+	uint8_t state, event, next; /* state may be FSM_ANY; next FSM_ANY: stay */
 	bool (*guard)(const void *self, const void *ev); /* pure; NULL: always */
 	int (*act)(void *self, const void *ev);          /* NULL: none; < 0: take def->fault */
 	const char *spec;                                /* RFC clause or rule id; required */
-	bool rearm;                                      /* a row to the same state re-arms its timer */
+	bool rearm; /* a row to the same state re-arms its timer */
 };
 
 struct fsm_state {
@@ -72,14 +73,15 @@ struct fsm_def {
 struct fsm {
 	const struct fsm_def *def;
 	uint8_t state;
-	bool running;
+	bool running, broken;
 	uint8_t nraised, head;
 	uint8_t raised[FSM_RAISE_MAX];
 	uint32_t glitches;
 };
 
-/* Build the (state, event) index and check the table: every state reachable, every row has a spec, no
- * dead end but final states, timers have an arm function and an event. 0 or E_INTERNAL with the
+/* Build the (state, event) index and check the table: every state reachable, every row has a spec and can
+ * be taken (not hidden behind an unguarded one), no dead end but final states, nothing leaves a final state,
+ * timers have an arm function, sane bounds and a row for their event. 0, E_NOMEM, or E_INTERNAL with the
  * reason. Idempotent. */
 int fsm_def_prepare(const struct fsm_def *def, struct err *e);
 
@@ -87,7 +89,8 @@ int fsm_def_prepare(const struct fsm_def *def, struct err *e);
 void fsm_init(struct fsm *f, const struct fsm_def *def);
 
 /* Handle one event (ev borrowed for the call). When called from inside an action it is an error of
- * ours: use fsm_raise. After return the object may be gone if a final state was entered. */
+ * ours (use fsm_raise): logged as fsm.broken, and the fault state is entered when the action returns; so is
+ * a raise beyond FSM_RAISE_MAX. After return the object may be gone if a final state was entered. */
 void fsm_event(struct fsm *f, uint8_t event, const void *ev);
 /* Queue an event without payload; handled after the running action. Outside a run: fsm_event(NULL). */
 void fsm_raise(struct fsm *f, uint8_t event);
@@ -98,6 +101,7 @@ const char *fsm_state_name(const struct fsm *f);
 uint16_t fsm_rows_unhit(const struct fsm_def *def, uint16_t *rows_r, uint16_t max);
 
 /* Printers for docs/fsm/: graphviz dot and a Markdown matrix states x events. 0, E_TOOBIG, E_NOMEM. */
+/* fsm_print_matrix needs a prepared definition (E_STATE otherwise). */
 int fsm_print_dot(const struct fsm_def *def, struct buf *out);
 int fsm_print_matrix(const struct fsm_def *def, struct buf *out);
 

@@ -16,6 +16,7 @@ LEVELS = [
     ["appliance/loop", "appliance/fsm"],
     ["appliance/bus"],
     ["appliance/store", "appliance/config", "hal"],
+    ["appliance/child"],
     ["xmpp", "translators"],
     ["appliance/supervisor", "appliance/console", "appliance/ctl", "appliance/monitor"],
 ]

@@ -1,0 +1,144 @@
+/* sms.h - tandem-sms: the parts of one translator process and what they ask of each other.
+ *
+ *   gateway.c   stanzas in: iq, presence, and which messages are for the queue
+ *   out.c       MSG-n: message -> entry -> parts -> bearer
+ *   outcome.c   OUT-n, DLV-n: results and receipts -> state, and the stanza that tells the sender
+ *   in.c        MO-n: short message -> stanza
+ *   app.c       start, bearers, configuration, stop;  control.c  the commands of docs/control-protocol.md
+ *
+ * One loop, one thread; a bus with one worker for the store's answers. */
+#ifndef TANDEM_SMS_SMS_H
+#define TANDEM_SMS_SMS_H
+
+#include "appliance/base/hash.h"
+#include "appliance/config/config.h"
+#include "appliance/loop/loop.h"
+#include "appliance/store/store.h"
+#include "translators/common/component.h"
+#include "translators/common/ids.h"
+#include "translators/common/numplan.h"
+#include "translators/common/outbox.h"
+#include "translators/sms/bearer.h"
+
+#define SMS_BEARERS_MAX 64
+#define SMS_CONDITION_MAX 32
+
+struct resolver;
+
+enum sms_counter {
+#define X(id, name, help) id,
+#include "translators/sms/counters.def"
+#undef X
+	SMS_CNT_MAX
+};
+
+struct sms_app {
+	struct loop *loop;
+	struct bus *bus;
+	struct store *store;
+	struct resolver *resolver;
+	const struct config *cfg;
+	struct numplan np;
+	struct numbers *numbers;
+	struct component *core;
+	bool core_custody;
+	struct outbox *outbox;
+	struct ids ids;
+	struct bearer *bearer[SMS_BEARERS_MAX];
+	bool bearer_from_config[SMS_BEARERS_MAX];
+	unsigned nbearers;
+	struct out *out;
+	struct outcome *outcome;
+	struct in *in;
+	struct child *child;
+	uint64_t counter[SMS_CNT_MAX];
+	bool stopping;
+};
+
+#define sms_count(app, c) ((app)->counter[(c)]++)
+
+/* ---- out.c ---------------------------------------------------------------------------------- */
+
+/* A part of a message in the queue that is in work (QUEUED, SUBMITTED). */
+struct out_part {
+	uint8_t state;            /* enum store_queue_state */
+	bool ambiguous, answered, handed;
+	char *message_id, *key;   /* malloc'ed; NULL until accepted */
+};
+
+struct entry {
+	struct hnode by_id;
+	struct list conv_node;    /* in its conversation, oldest first */
+	struct list ready_node;   /* in out->ready or out->sending */
+	struct conv *conv;
+	struct store_queue_entry q; /* texts in arena */
+	struct arena *arena;
+	struct out_part part[GSM_PARTS_MAX > 32 ? 32 : GSM_PARTS_MAX];
+	struct gsm_text text;
+	struct bearer *bearer;    /* while SUBMITTED */
+	uint8_t next_part, open;  /* to hand over; handed over and not answered */
+	bool committing, failed_part, temporary_part, throttled, dropped;
+	char condition[SMS_CONDITION_MAX];
+	char reason[128];
+	struct loop_timer timer;
+	struct component_ticket ticket;
+	bool has_ticket;
+};
+
+int out_new(struct sms_app *a, struct out **o_r);
+void out_free(struct out **o);
+/* At start: read QUEUED and SUBMITTED back; those SUBMITTED become ambiguous (MSG-7). */
+void out_recover(struct out *o);
+/* A message stanza for a number (MSG-1..3, ADDR-n). Answers t when it is committed, or when the refusal is. Takes st. */
+void out_message(struct out *o, struct stanza *st_take, struct component_ticket t);
+void out_pump(struct out *o);                 /* bearers have room, or entries became ready */
+void out_result(struct out *o, struct bearer *b, uint64_t cookie, const struct part_outcome *r);
+/* The entry in memory whose part has this key (accepted, commit under way), and the part's index. */
+struct entry *out_find_key(struct out *o, struct sl key, unsigned *part_r);
+/* For the commands: 0, E_NOTFOUND (not in memory), E_STATE. */
+int out_retry(struct out *o, uint64_t id);
+int out_drop(struct out *o, uint64_t id);
+void out_foreach(struct out *o, void (*fn)(void *arg, struct entry *en), void *arg);
+
+/* ---- outcome.c ------------------------------------------------------------------------------- */
+
+int outcome_new(struct sms_app *a, struct outcome **o_r);
+void outcome_free(struct outcome **o);
+/* DLV-n. */
+void outcome_receipt(struct outcome *o, struct bearer *b, const struct sms_receipt *r, uint64_t token);
+/* A part was accepted under this key and that is committed: a receipt may be waiting for it. */
+void outcome_key_known(struct outcome *o, struct sl key);
+/* OUT-1, OUT-2: an operation to chain; event: "rcpt" or "err" (part of the origin-id). NULL: out of memory. */
+struct store_op *outcome_receipt_op(struct sms_app *a, const struct store_queue_entry *q);
+struct store_op *outcome_error_op(struct sms_app *a, const struct store_queue_entry *q, const char *condition, const char *type, const char *text);
+/* A refusal of a stanza that never became an entry; t is answered when it is committed. key: CUST-8's id or empty. */
+void outcome_refuse(struct sms_app *a, const struct stanza *st, struct sl key, const char *condition, const char *type, const char *text,
+		    struct component_ticket t);
+
+/* ---- in.c ------------------------------------------------------------------------------------- */
+
+int in_new(struct sms_app *a, struct in **i_r);
+void in_free(struct in **i);
+void in_recover(struct in *i);
+void in_message(struct in *i, struct bearer *b, const struct sms_in *m, uint64_t token);
+
+/* ---- gateway.c --------------------------------------------------------------------------------- */
+
+void gateway_stanza(struct sms_app *a, struct stanza *st_take, struct component_ticket t);
+
+/* ---- app.c -------------------------------------------------------------------------------------- */
+
+/* The bearer for a number: longest prefix, then lowest cost, among those up with room; `link` (or the account's) is preferred where it
+ * is set. NULL: none now. any_r: one serves the number at all. */
+struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bool *any_r);
+struct bearer *app_bearer(struct sms_app *a, struct sl name);
+int app_bearer_add(struct sms_app *a, const struct config_link *l, bool from_config, struct err *e);
+int app_bearer_del(struct sms_app *a, struct sl name);
+void sms_commit_failed(struct sms_app *a, const char *what); /* counts, logs */
+
+/* ---- control.c ----------------------------------------------------------------------------------- */
+
+struct child_command;
+extern const struct child_command sms_commands[];
+
+#endif

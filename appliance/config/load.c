@@ -132,7 +132,8 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
 		return 0;
 	key_of(cfg, opt->name, key);
 	const json_t *before = json_object_get(loading->lines, key);
-	if (before && (o->kind != OPT_LIST || cfg_opt_size(opt) == 0)) {
+	/* The value has its place already when this is called: the first of a list is number 1. */
+	if (before && (o->kind != OPT_LIST || cfg_opt_size(opt) <= 1)) {
 		cfg_error(cfg, "%s: is set twice, first in line %d", key,
 			  (int)json_integer_value(before));
 		return -1;
@@ -156,8 +157,10 @@ static int on_section(cfg_t *cfg, cfg_opt_t *opt)
 	struct err why = { 0, NULL, "" };
 	char key[WHERE_MAX];
 
-	if (!sec || !s || !s->titled)
+	if (!sec || !s)
 		return 0;
+	if (!s->titled)
+		return set_line(s->name, cfg->line) < 0 ? -1 : 0;
 	snprintf(key, sizeof(key), "%s[%.253s]", s->name, sec->title ? sec->title : "");
 	if (s->check_title(sl_cstr(sec->title), &why) < 0) {
 		cfg_error(cfg, "%s: %s", key, why.text);
@@ -213,15 +216,15 @@ static cfg_t *tree_new(void)
 		return NULL;
 	cfg_set_error_function(cfg, on_error);
 	for (size_t i = 0; i < config_schema_n; i++)
-		if (config_schema[i].titled)
+		if (*config_schema[i].name)
 			cfg_set_validate_func(cfg, config_schema[i].name, on_section);
 	return cfg;
 }
 
 /* ---- files that it names ------------------------------------------------------------------------ */
 
-static int read_all(struct load *l, int fd, const char *path, const struct opt *content,
-		    struct buf *b)
+static int read_all(struct load *l, int fd, const char *path, const struct opt *file,
+		    const struct opt *content, struct buf *b)
 {
 	struct stat st;
 	char chunk[4096];
@@ -229,7 +232,7 @@ static int read_all(struct load *l, int fd, const char *path, const struct opt *
 
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(l->e, E_IO, NULL, "%.80s: not a plain file", path);
-	if (content->secret && (st.st_mode & 0007))
+	if (file->secret && (st.st_mode & 0007))
 		return err_set(l->e, E_DENIED, NULL, "%.80s can be read by everyone: chmod 640 it",
 			       path);
 	while ((n = read(fd, chunk, sizeof(chunk))) > 0)
@@ -242,7 +245,8 @@ static int read_all(struct load *l, int fd, const char *path, const struct opt *
 	return 0;
 }
 
-static int read_content(struct load *l, const char *path, const struct opt *content, struct buf *b)
+static int read_content(struct load *l, const char *path, const struct opt *file,
+			const struct opt *content, struct buf *b)
 {
 	/* Not blocking: it might be a FIFO. */
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
@@ -251,7 +255,7 @@ static int read_content(struct load *l, const char *path, const struct opt *cont
 	if (fd < 0)
 		return err_errno(l->e, E_NOTFOUND, "cannot read %.80s", path);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	rc = read_all(l, fd, path, content, b);
+	rc = read_all(l, fd, path, file, content, b);
 	close(fd);
 	struct sl v = buf_sl(b);
 	while (content->secret && v.n && (v.p[v.n - 1] == '\n' || v.p[v.n - 1] == '\r')) {
@@ -283,7 +287,7 @@ static int add_content(struct load *l, const struct section *s, const struct opt
 	if (rc < 0 || (size_t)rc >= sizeof(full))
 		return err_set(l->e, E_TOOBIG, NULL, "path too long");
 	buf_init(&b, content->max);
-	rc = read_content(l, full, content, &b);
+	rc = read_content(l, full, o, content, &b);
 	if (rc == 0 && json_object_set_new(into, o->content,
 					   json_stringn(buf_sl(&b).p, buf_sl(&b).n)) < 0)
 		rc = err_set(l->e, E_SYNTAX, NULL, "%.80s is not a text in UTF-8", full);

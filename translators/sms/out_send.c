@@ -65,8 +65,10 @@ static void commit(struct entry *en, struct store_op *outcome, void (*done)(stru
 
 	en->committing = true;
 	if (!m) {
-		if (outcome)
+		if (outcome) {
+			outcome->rc = E_IO;
 			outcome->done(outcome);
+		}
 		loop_timer_set(a->loop, &en->timer, 1000, on_again_timer);
 		return;
 	}
@@ -314,12 +316,18 @@ static void ended(struct entry *en, int rc)
 static void end_entry(struct entry *en, uint8_t state, const char *condition, const char *type, const char *text)
 {
 	struct sms_app *a = en->out->a;
+	struct store_op *op = outcome_error_op(a, &en->q, condition, type, text);
 
+	if (!op) { /* no memory: the sender must learn it, so try again */
+		en->committing = true;
+		loop_timer_set(a->loop, &en->timer, 1000, on_again_timer);
+		return;
+	}
 	en->q.state = state;
 	sms_count(a, state == STORE_Q_EXPIRED ? SMS_CNT_OUT_EXPIRED : SMS_CNT_OUT_FAILED);
 	if (!en->reason[0])
 		snprintf(en->reason, sizeof(en->reason), "%s", text);
-	commit(en, outcome_error_op(a, &en->q, condition, type, text), ended);
+	commit(en, op, ended);
 }
 
 void entry_expire(struct entry *en)

@@ -86,6 +86,7 @@ void outcome_free(struct outcome **o);
 void outcome_receipt(struct outcome *o, struct bearer *b, const struct sms_receipt *r, uint64_t token);
 /* A part was accepted under this key and that is committed: a receipt may be waiting for it. */
 void outcome_key_known(struct outcome *o, struct sl key);
+void outcome_forget_bearer(struct outcome *o, const struct bearer *b);
 /* OUT-1, OUT-2: an operation to chain; event: "rcpt" or "err" (part of the origin-id). NULL: out of memory. */
 struct store_op *outcome_receipt_op(struct sms_app *a, const struct store_queue_entry *q);
 struct store_op *outcome_error_op(struct sms_app *a, const struct store_queue_entry *q, const char *condition, const char *type, const char *text);

@@ -286,7 +286,7 @@ static int add_content(struct load *l, const struct section *s, const struct opt
 		rc = snprintf(full, sizeof(full), SLFMT "/%s", SLARG(l->dir), path);
 	if (rc < 0 || (size_t)rc >= sizeof(full))
 		return err_set(l->e, E_TOOBIG, NULL, "path too long");
-	buf_init(&b, content->max);
+	buf_init(&b, content->max + 2); /* a line end that will be cut */
 	rc = read_content(l, full, o, content, &b);
 	if (rc == 0 && json_object_set_new(into, o->content,
 					   json_stringn(buf_sl(&b).p, buf_sl(&b).n)) < 0)
@@ -471,7 +471,7 @@ int config_load(const char *path, const struct config **c_r, struct err *e)
 	fcntl(fileno(f), F_SETFD, FD_CLOEXEC);
 	while (dir.n && dir.p[dir.n - 1] != '/')
 		dir.n--;
-	rc = config_load_fp(f, path, dir.n ? sl_sub(dir, 0, dir.n) : SL("."), c_r, e);
+	rc = config_load_fp(f, path, dir.n ? sl_sub(dir, 0, dir.n - 1) : SL("."), c_r, e);
 	fclose(f);
 	return rc;
 }

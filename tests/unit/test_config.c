@@ -44,7 +44,7 @@ static int setup(void **state)
 	put_file("key", "-----BEGIN PRIVATE KEY-----\nx\n", 0600);
 	put_file("openkey", "-----BEGIN PRIVATE KEY-----\nx\n", 0644);
 	put_file("open", "secret\n", 0644);
-	put_file("secret", "secret\n", 0600);
+	put_file("secret", "secret78\r\n", 0600);
 	put_file("empty", "", 0600);
 	put_file("long", "123456789\n", 0600);
 	put_file("latin1", "sch\xf6n\n", 0600);
@@ -155,7 +155,7 @@ static const struct refusal {
 	{ E_DENIED, 3, "can be read by everyone", "host \"a.test\" {\ncertificate_file = crt\nkey_file = openkey\n}\n" },
 	{ E_DENIED, 5, "can be read by everyone", HOST "component \"c.test\" { secret_file = open }\n" },
 	{ E_SYNTAX, 5, "is empty", HOST "component \"c.test\" { secret_file = empty }\n" },
-	{ E_SYNTAX, 5, "more than 8 octets", HOST "link \"l\" { host = h system_id = s password_file = long }\n" },
+	{ E_TOOBIG, 5, "longer than 8 octets", HOST "link \"l\" { host = h system_id = s password_file = long }\n" },
 	{ E_SYNTAX, 5, "UTF-8", HOST "component \"c.test\" { secret_file = latin1 }\n" },
 	/* the grammar */
 	{ E_SYNTAX, 5, "", HOST "limits {\n" },
@@ -263,13 +263,13 @@ static void everything(void **state)
 	assert_int_equal(c->c2s.listen.n, 0); /* {} is not the default */
 	assert_int_equal(c->c2s.listen_tls.n, 2);
 	assert_string_equal(c->c2s.listen_tls.v[1].p, "127.0.0.1:5223");
-	assert_string_equal(c->component[0].secret.p, "secret");
+	assert_string_equal(c->component[0].secret.p, "secret78");
 	assert_true(c->component[0].custody);
 	assert_int_equal(c->nlink, 2);
 	const struct config_link *l = &c->link[0];
 	assert_string_equal(l->host.p, "smsc.test");
 	assert_int_equal(l->port, 1234);
-	assert_string_equal(l->password.p, "secret");
+	assert_string_equal(l->password.p, "secret78");
 	assert_int_equal(l->tls, CONFIG_LINK_TLS_VERIFY);
 	assert_int_equal(l->ca.n, strlen("-----BEGIN CERTIFICATE-----\nx\n"));
 	assert_int_equal(l->prefixes.n, 2);

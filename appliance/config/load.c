@@ -19,7 +19,12 @@
 #define UNSET "\001"
 #define UNSET_LIST "{\"\001\"}"
 
-#define OPTS_MAX 40
+/* Put behind the text: libconfuse takes the end of the file for the end of every open section, and of
+ * an open comment. If this is not found at the top, something was not closed. */
+#define END "end-of-configuration"
+
+#define OPTS_MAX      40
+#define TEXT_MAX      (1u << 20)
 
 struct load {
 	const char *name;      /* of the file, for messages */
@@ -52,6 +57,8 @@ static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	vsnprintf(text, sizeof(text), fmt, ap);
 #pragma GCC diagnostic pop
+	if (strstr(text, "'" END "'"))
+		snprintf(text, sizeof(text), "a section is not closed: } is missing");
 	say(loading, E_SYNTAX, cfg ? cfg->line : 0, text);
 }
 
@@ -209,6 +216,7 @@ static cfg_t *tree_new(void)
 			s->name, t->sub[i],
 			s->titled ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES : CFGF_NONE);
 	}
+	t->top[n++] = (cfg_opt_t)CFG_STR(END, UNSET, CFGF_NONE);
 	t->top[n] = (cfg_opt_t)CFG_END();
 	cfg_t *cfg = cfg_init(t->top, CFGF_NONE);
 	free(t);
@@ -421,49 +429,84 @@ static int to_json(struct load *l, cfg_t *cfg)
 
 /* ---- all of it ------------------------------------------------------------------------------------ */
 
-static int parse(struct load *l, FILE *f)
+static int parse(struct load *l, const char *text)
 {
 	cfg_t *cfg = tree_new();
 	int rc;
 
 	if (!cfg)
 		return err_set(l->e, E_NOMEM, NULL, "out of memory");
-	rc = cfg_parse_fp(cfg, f) == CFG_SUCCESS ? 0 : E_SYNTAX;
+	rc = cfg_parse_buf(cfg, text) == CFG_SUCCESS ? 0 : E_SYNTAX;
+	if (rc == 0 && strcmp(cfg_getstr(cfg, END), "yes") != 0)
+		rc = E_SYNTAX;
 	if (rc < 0)
-		say(l, E_SYNTAX, cfg->line, "syntax error");
+		say(l, E_SYNTAX, cfg->line, "a comment or a quotation is not closed");
 	else
 		rc = to_json(l, cfg);
 	cfg_free(cfg);
 	return rc;
 }
 
-int config_load_fp(FILE *f, const char *name, struct sl dir, const struct config **c_r,
-		   struct err *e)
+static int build(struct load *l, const char *text, const struct config **c_r)
 {
-	struct err local = { 0, NULL, "" };
-	struct load l = { .name = name, .dir = dir, .e = e ? e : &local };
 	char where[WHERE_MAX];
 	int rc;
 
-	l.doc = json_object();
-	l.lines = json_object();
-	loading = &l;
-	rc = l.doc && l.lines ? parse(&l, f) : err_set(l.e, E_NOMEM, NULL, "out of memory");
+	l->doc = json_object();
+	l->lines = json_object();
+	if (!l->doc || !l->lines)
+		return err_set(l->e, E_NOMEM, NULL, "out of memory");
+	loading = l;
+	rc = parse(l, text);
 	loading = NULL;
 	if (rc == 0) {
-		rc = config_build(l.doc, CONFIG_ALL, c_r, where, l.e);
+		rc = config_build(l->doc, CONFIG_ALL, c_r, where, l->e);
 		if (rc < 0)
-			placed(&l, rc, where);
+			placed(l, rc, where);
 	}
+	return rc;
+}
+
+int config_load_text(struct sl text, const char *name, struct sl dir, const struct config **c_r,
+		     struct err *e)
+{
+	struct err local = { 0, NULL, "" };
+	struct load l = { .name = name, .dir = dir, .e = e ? e : &local };
+	struct buf b;
+	int rc;
+
+	if (text.n && memchr(text.p, 0, text.n))
+		return err_set(e, E_SYNTAX, NULL, "%.100s: not a text: it has a NUL octet", name);
+	buf_init(&b, TEXT_MAX + 64);
+	if (buf_add(&b, text) < 0 || buf_add(&b, SL("\n" END " = yes\n\0")) < 0)
+		rc = err_set(e, E_TOOBIG, NULL, "%.100s: more than %u octets", name, TEXT_MAX);
+	else
+		rc = build(&l, b.p, c_r);
+	buf_free(&b);
 	json_decref(l.doc);
 	json_decref(l.lines);
 	return rc;
+}
+
+static int read_text(FILE *f, const char *path, struct buf *b, struct err *e)
+{
+	char chunk[4096];
+	size_t n;
+
+	while ((n = fread(chunk, 1, sizeof(chunk), f)) > 0)
+		if (buf_add(b, sl_mk(chunk, n)) < 0)
+			return err_set(e, E_TOOBIG, NULL, "%.100s: more than %u octets", path,
+				       TEXT_MAX);
+	if (ferror(f))
+		return err_errno(e, E_IO, "cannot read %.100s", path);
+	return 0;
 }
 
 int config_load(const char *path, const struct config **c_r, struct err *e)
 {
 	struct sl dir = sl_cstr(path);
 	FILE *f = fopen(path, "r");
+	struct buf b;
 	int rc;
 
 	if (!f)
@@ -471,7 +514,13 @@ int config_load(const char *path, const struct config **c_r, struct err *e)
 	fcntl(fileno(f), F_SETFD, FD_CLOEXEC);
 	while (dir.n && dir.p[dir.n - 1] != '/')
 		dir.n--;
-	rc = config_load_fp(f, path, dir.n ? sl_sub(dir, 0, dir.n - 1) : SL("."), c_r, e);
+	buf_init(&b, TEXT_MAX);
+	rc = read_text(f, path, &b, e);
+	if (rc == 0)
+		rc = config_load_text(buf_sl(&b), path,
+				      dir.n > 1 ? sl_sub(dir, 0, dir.n - 1) : dir.n ? dir : SL("."),
+				      c_r, e);
+	buf_free(&b);
 	fclose(f);
 	return rc;
 }

@@ -159,6 +159,9 @@ static const struct refusal {
 	{ E_SYNTAX, 5, "UTF-8", HOST "component \"c.test\" { secret_file = latin1 }\n" },
 	/* the grammar */
 	{ E_SYNTAX, 5, "", HOST "limits {\n" },
+	{ E_SYNTAX, 5, "", HOST "/* open\n" },
+	{ E_SYNTAX, 5, "", HOST "handset \"+15550100\" {\n" },
+	{ E_SYNTAX, 5, "", HOST "end-of-configuration = yes\nlimits {\n" },
 	{ E_SYNTAX, 5, "", HOST "}\n" },
 	{ E_SYNTAX, 5, "", HOST "log_level = \"unclosed\n" },
 	{ E_SYNTAX, 5, "", HOST "=\n" },

@@ -195,6 +195,8 @@ static int parts_of(struct store_conn *c, const struct store_queue_entry *q, str
 	sqlite3_stmt *st;
 	int rc = 0;
 
+	if (q->parts == 0)
+		return 0;
 	for (unsigned i = 1; i <= q->parts; i++) {
 		p = sq_rows_add(parts, sizeof(*p), e);
 		if (!p)

@@ -99,7 +99,6 @@ struct config {
 	struct {
 		struct config_list listen, listen_tls; /* "address:port", "[v6]:port", "*:port" */
 		uint32_t tls;                          /* enum config_c2s_tls */
-		struct config_list tls_alpn;
 	} c2s;
 
 	struct {

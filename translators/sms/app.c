@@ -302,8 +302,11 @@ static int load_links(struct sms_app *a, struct err *e)
 	return rc;
 }
 
-static int start(struct sms_app *a, struct err *e)
+int app_start(struct sms_app *a, struct err *e)
 {
+	set_numplan(a);
+	if (!a->traces.next)
+		list_init(&a->traces);
 	struct store_cfg sc = { .engine = "sqlite", .path = "sms.db", .schema = STORE_SMS, .readers = 2 };
 	int rc = loop_new((enum loop_backend)a->cfg->event_backend, &a->loop, e);
 
@@ -429,7 +432,7 @@ static void on_stop(void *self)
 	loop_timer_set(a->loop, &a->stop_timer, 1, on_stop_poll);
 }
 
-static void finish(struct sms_app *a)
+void app_finish(struct sms_app *a)
 {
 	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
 		if (a->bearer[i])
@@ -462,7 +465,6 @@ int sms_main(int argc, char **argv)
 		printf("tandem-sms is started by tandemd and takes no arguments (%s).\n", argv[1]);
 		return 2;
 	}
-	list_init(&a->traces);
 	rnd_init();
 	hash_key_init();
 	tls_init();
@@ -471,12 +473,11 @@ int sms_main(int argc, char **argv)
 		return 1;
 	}
 	a->cfg = config_ref(child_config(a->child));
-	set_numplan(a);
 	snprintf(dir, sizeof(dir), "%.*s/sms", SLARG(a->cfg->state_dir));
 	struct jail jail = { .dir = dir, .user = a->cfg->run_as.sms_user.p, .uid = a->cfg->run_as.first_uid + 1, .keep_resolver = true };
 	int rc = jail_enter(&jail, &e);
 	if (rc == 0)
-		rc = start(a, &e);
+		rc = app_start(a, &e);
 	if (rc == 0)
 		rc = child_attach(a->child, a->loop, &e);
 	if (rc < 0) {
@@ -487,7 +488,7 @@ int sms_main(int argc, char **argv)
 	loop_timer_set(a->loop, &a->purge_timer, PURGE_EVERY_MS, on_purge);
 	child_ready(a->child, NULL);
 	loop_run(a->loop);
-	finish(a);
+	app_finish(a);
 	child_free(&a->child);
 	return 0;
 }

@@ -8,7 +8,8 @@
  *   child_attach(c, loop, &e)         from now on requests come in this loop's thread
  *   child_ready(c, listen_take)       "the process serves": answers the first config request
  *   loop_run(loop)
- *   child_free(&c)                    after everything is committed: answers an open stop, closes
+ *   child_free(&c)                    after everything is committed: answers an open stop, closes; the loop
+ *                                     must still be there, with everything else gone from it
  *
  * If something fails before child_ready: child_failed(c, &e), then exit non-zero. The end of tandemd (end of
  * file), its stop request and SIGTERM all lead to def->stop, once. SIGINT is ignored: on a terminal Ctrl-C

@@ -57,9 +57,8 @@ int args_take(json_t *args, const struct child_arg *a, size_t n, struct err *e)
 	const char *name;
 	json_t *v;
 
-	json_object_foreach(args, name, v)
-		if (!known(a, n, name))
-			return err_set(e, E_SYNTAX, NULL, "unknown argument %.60s", name);
+	json_object_foreach(args, name, v) if (!known(a, n, name)) return err_set(
+		e, E_SYNTAX, NULL, "unknown argument %.60s", name);
 	for (size_t i = 0; i < n; i++) {
 		v = json_object_get(args, a[i].name);
 		if (!v && a[i].required)

@@ -4,8 +4,8 @@
 
 #include "appliance/child/child.h"
 
-/* args: an object. 0, or E_SYNTAX, E_RANGE, E_TOOBIG with the argument's name in the text. Nothing is
- * promised about value_r after an error. */
+/* args: an object. 0, or E_SYNTAX, E_RANGE, E_TOOBIG with the argument's name in the text. Nothing
+ * is promised about value_r after an error. */
 int args_take(json_t *args, const struct child_arg *a, size_t n, struct err *e);
 const char *args_kind_name(enum child_arg_kind k);
 

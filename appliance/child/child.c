@@ -1,7 +1,8 @@
 /* child.c - a child's end of the socketpair: configuration, requests, the end. See child.h.
  *
- * Answers may come from any thread. They are encoded there, appended to one queue under a lock, and a
- * pipe wakes the control loop, which writes them out. This is the control path: no stanza passes here. */
+ * Answers may come from any thread. They are encoded there, appended to one queue under a lock, and
+ * a pipe wakes the control loop, which writes them out. This is the control path: no stanza passes
+ * here. */
 #include "appliance/child/child.h"
 
 #include <errno.h>
@@ -51,7 +52,8 @@ struct child {
 	struct list reqs;
 };
 
-/* ---- sending: any thread ------------------------------------------------------------------------- */
+/* ---- sending: any thread
+ * ------------------------------------------------------------------------- */
 
 static void send_msg(struct child *c, json_t *msg, bool droppable, int *rc_r)
 {
@@ -125,7 +127,8 @@ bool child_cancelled(const struct child_req *r)
 	return atomic_load_explicit(&r->cancelled, memory_order_relaxed);
 }
 
-/* ---- the loop's side --------------------------------------------------------------------------------- */
+/* ---- the loop's side
+ * --------------------------------------------------------------------------------- */
 
 static void stop(struct child *c)
 {
@@ -281,7 +284,8 @@ static void on_request(struct child *c, json_t *msg)
 static void on_cancel(struct child *c, uint64_t id)
 {
 	pthread_mutex_lock(&c->lock);
-	LIST_FOREACH(n, next, &c->reqs) {
+	LIST_FOREACH(n, next, &c->reqs)
+	{
 		struct child_req *r = LIST_ENTRY(n, struct child_req, node);
 		if (r->id == id)
 			atomic_store_explicit(&r->cancelled, true, memory_order_relaxed);
@@ -352,7 +356,8 @@ static const struct conn_ops ops = {
 	.on_closed = on_closed,
 };
 
-/* ---- start ---------------------------------------------------------------------------------------------- */
+/* ---- start
+ * ---------------------------------------------------------------------------------------------- */
 
 /* The first frame, with the loop not there yet. */
 static int wait_config(struct child *c, json_t **msg_r, struct err *e)
@@ -486,8 +491,9 @@ void child_ready(struct child *c, json_t *listen)
 	log_ev(LOG_L_NOTICE, "child.ready");
 }
 
-/* Everything that waits, before it returns: through the connection where there is one, or straight to
- * the descriptor. Gives up after FLUSH_WAIT_MS without progress: tandemd may be the one that hangs. */
+/* Everything that waits, before it returns: through the connection where there is one, or straight
+ * to the descriptor. Gives up after FLUSH_WAIT_MS without progress: tandemd may be the one that
+ * hangs. */
 static void write_out(struct child *c)
 {
 	uint64_t until = clock_mono_ms() + FLUSH_WAIT_MS;

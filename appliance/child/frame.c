@@ -56,8 +56,8 @@ int frame_take(struct buf *in, size_t max, json_t **msg_r, struct err *e)
 	if (r.bad)
 		return 0;
 	if (n == 0 || n > max)
-		return err_set(e, E_TOOBIG, NULL, "a frame of %zu octets: from 1 to %zu are possible",
-			       n, max);
+		return err_set(e, E_TOOBIG, NULL,
+			       "a frame of %zu octets: from 1 to %zu are possible", n, max);
 	struct sl text = rd_bytes(&r, n);
 	if (r.bad)
 		return 0;
@@ -99,7 +99,7 @@ uint64_t frame_id(const json_t *msg)
 	const json_t *id = json_object_get(msg, "id");
 
 	return json_is_integer(id) && json_integer_value(id) > 0 ? (uint64_t)json_integer_value(id)
-								  : 0;
+								 : 0;
 }
 
 int frame_error_code(const char *name)

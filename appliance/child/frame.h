@@ -1,7 +1,7 @@
 /* frame.h - the frames of docs/control-protocol.md: 4 octets of length, then one JSON object.
  *
- * Control messages carry passwords, so buffers are wiped before they are freed, and frame_init makes
- * jansson do the same. */
+ * Control messages carry passwords, so buffers are wiped before they are freed, and frame_init
+ * makes jansson do the same. */
 #ifndef TANDEM_CHILD_FRAME_H
 #define TANDEM_CHILD_FRAME_H
 
@@ -18,8 +18,8 @@ void frame_init(void);
 
 /* Append msg as a frame. 0, E_TOOBIG (over max, or the buffer's limit), E_NOMEM. */
 int frame_put(struct buf *out, const json_t *msg, size_t max);
-/* Take one whole frame from the front of in. 1 and *msg_r (a new reference), 0 (not all there yet), or
- * E_TOOBIG, E_SYNTAX, E_NOMEM: the peer does not speak our language. */
+/* Take one whole frame from the front of in. 1 and *msg_r (a new reference), 0 (not all there yet),
+ * or E_TOOBIG, E_SYNTAX, E_NOMEM: the peer does not speak our language. */
 int frame_take(struct buf *in, size_t max, json_t **msg_r, struct err *e);
 /* Wipe and free. */
 void frame_buf_free(struct buf *b);

@@ -1,7 +1,7 @@
 /* jail.c - giving up rights. See child.h.
  *
- * The folder is entered by its descriptor before the user changes: a checkout below a home directory of
- * mode 0700 could not be reached afterwards. */
+ * The folder is entered by its descriptor before the user changes: a checkout below a home
+ * directory of mode 0700 could not be reached afterwards. */
 #include "appliance/child/child.h"
 
 #include <errno.h>
@@ -42,7 +42,8 @@ void jail_user(const struct config *cfg, enum config_who who, uint32_t *uid_r, u
 	}
 }
 
-/* ---- the folder ---------------------------------------------------------------------------------- */
+/* ---- the folder
+ * ---------------------------------------------------------------------------------- */
 
 /* nftw has no argument: what chown_tree is doing. One thread at that time. */
 static uint32_t tree_uid, tree_gid;
@@ -55,8 +56,8 @@ static int chown_one(const char *path, const struct stat *st, int type, struct F
 	return lchown(path, tree_uid, tree_gid);
 }
 
-/* Only from root's folder, or from one that an earlier run as another user left: never a folder that its
- * present owner could be playing with. */
+/* Only from root's folder, or from one that an earlier run as another user left: never a folder
+ * that its present owner could be playing with. */
 static int give_folder(const char *dir, uint32_t uid, uint32_t gid, struct err *e)
 {
 	struct stat st;
@@ -144,7 +145,8 @@ static int copy_resolver(struct err *e)
 	return 0;
 }
 
-/* ---- rights ----------------------------------------------------------------------------------------- */
+/* ---- rights
+ * ----------------------------------------------------------------------------------------- */
 
 static int drop_user(uint32_t uid, uint32_t gid, struct err *e)
 {

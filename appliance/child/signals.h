@@ -1,7 +1,8 @@
 /* signals.h - SIGTERM, SIGHUP and SIGCHLD as events of a loop, and a wake-up from other threads.
  *
- * A handler sets a flag and writes to a pipe (the self-pipe trick works on every target). One struct
- * signals a process: the flags and the descriptor are the program's signal flags (base.h). */
+ * A handler sets a flag and writes to a pipe (the self-pipe trick works on every target). One
+ * struct signals a process: the flags and the descriptor are the program's signal flags (base.h).
+ */
 #ifndef TANDEM_CHILD_SIGNALS_H
 #define TANDEM_CHILD_SIGNALS_H
 

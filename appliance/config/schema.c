@@ -318,6 +318,11 @@ static const struct opt sasl_opts[] = {
 static const struct opt sms_opts[] = {
 	STR_("domain", TOP(sms.domain), "sms.localhost", 253, check_domain, SMS | CORE, true,
 	     "A message to +15550100@DOMAIN is an SMS to that number."),
+	STR_("server", TOP(sms.server), "", 253, NULL, SMS, true,
+	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 component; empty: our own core."),
+	FILE_("server_secret_file", TOP(sms.server_secret_file), "server_secret", true,
+	      "/etc/tandem/sms-server.secret", "The component's secret there."),
+	CONTENT_("server_secret", TOP(sms.server_secret), 1024, NULL, true, SMS),
 	STR_("default_link", TOP(sms.default_link), "", 64, NULL, SMS, false,
 	     "The link for numbers that no prefix decides; empty: the cheapest that is bound."),
 	STR_("country_code", TOP(sms.country_code), "", 3, check_country, SMS, false,

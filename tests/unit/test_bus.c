@@ -1,4 +1,5 @@
-/* test_bus.c - mailboxes with real threads and loops: order per sender, wakes, ends. Also under TSan. */
+/* test_bus.c - mailboxes with real threads and loops: order per sender, wakes, ends. Also under
+ * TSan. */
 #include "appliance/bus/bus.h"
 
 #include <pthread.h>
@@ -49,7 +50,7 @@ struct worker {
 	pthread_t thread;
 	uint32_t next[WORKERS + OUTSIDERS]; /* what must come next from each sender */
 	uint32_t got, wrong;
-	uint32_t sent;                      /* as a sender: seq of the next round */
+	uint32_t sent; /* as a sender: seq of the next round */
 	struct loop_task pump;
 	char order[200];
 	unsigned depth, deepest;
@@ -57,7 +58,8 @@ struct worker {
 
 static struct worker workers[WORKERS];
 
-/* ---- many to many -------------------------------------------------------------------------------- */
+/* ---- many to many
+ * -------------------------------------------------------------------------------- */
 
 static void on_count(void *arg, struct bus_msg *m)
 {
@@ -165,7 +167,8 @@ static void many_to_many(void **state)
 	bus_end(b, WORKERS);
 }
 
-/* ---- one wake a batch ------------------------------------------------------------------------------ */
+/* ---- one wake a batch
+ * ------------------------------------------------------------------------------ */
 
 static void on_append(void *arg, struct bus_msg *m)
 {
@@ -197,7 +200,8 @@ static void one_wake_a_batch(void **state)
 	bus_end(b, 1);
 }
 
-/* ---- to itself: at the end of the turn, no recursion -------------------------------------------------- */
+/* ---- to itself: at the end of the turn, no recursion
+ * -------------------------------------------------- */
 
 static void on_ping(void *arg, struct bus_msg *m)
 {
@@ -231,7 +235,8 @@ static void local_queue(void **state)
 	bus_end(b, 1);
 }
 
-/* ---- what cannot be delivered --------------------------------------------------------------------------- */
+/* ---- what cannot be delivered
+ * --------------------------------------------------------------------------- */
 
 static void refusals(void **state)
 {
@@ -322,9 +327,12 @@ static void owners(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(many_to_many),	 cmocka_unit_test(one_wake_a_batch),
-		cmocka_unit_test(local_queue),	 cmocka_unit_test(refusals),
-		cmocka_unit_test(undelivered_is_freed), cmocka_unit_test(making_one),
+		cmocka_unit_test(many_to_many),
+		cmocka_unit_test(one_wake_a_batch),
+		cmocka_unit_test(local_queue),
+		cmocka_unit_test(refusals),
+		cmocka_unit_test(undelivered_is_freed),
+		cmocka_unit_test(making_one),
 		cmocka_unit_test(owners),
 	};
 

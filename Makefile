@@ -86,9 +86,10 @@ else # the rest of this file
 
 # --- output --------------------------------------------------------------------------------------
 
+silent := $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
 ifeq ($(V),0)
 Q := @
-say = @printf '  %-7s %s\n' '$(1)' '$(2)'
+say = $(if $(silent),@:,@printf '  %-7s %s\n' '$(1)' '$(2)')
 else
 Q :=
 say = @:

@@ -183,6 +183,11 @@ void bus_enter(struct bus *b, uint16_t w)
 	my_worker = w;
 }
 
+uint16_t bus_self(const struct bus *b)
+{
+	return my_bus == b ? my_worker : BUS_MAX_WORKERS;
+}
+
 void bus_on(struct bus *b, uint16_t type, bus_handler_fn fn)
 {
 	if (type < BUS_TYPE_MAX)

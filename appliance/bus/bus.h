@@ -51,6 +51,8 @@ int bus_attach(struct bus *b, uint16_t w, struct loop *l, void *worker_arg, stru
 void bus_detach(struct bus *b, uint16_t w);
 /* The thread that runs worker w says so itself (once), so that bus_post knows the sender. */
 void bus_enter(struct bus *b, uint16_t w);
+/* The worker that this thread said it is, or BUS_MAX_WORKERS. */
+uint16_t bus_self(const struct bus *b);
 /* Before the workers start. A type without a handler cannot be posted (E_RANGE). */
 void bus_on(struct bus *b, uint16_t type, bus_handler_fn fn);
 uint16_t bus_workers(const struct bus *b);

@@ -93,6 +93,9 @@ void conn_kill(struct conn *c);
  * are set anew by attach. Never during a TLS handshake (E_STATE). */
 int conn_detach(struct conn *c);
 int conn_attach(struct conn *c, struct loop *l, const struct conn_ops *ops, void *self, struct err *e);
+/* Close and free a connection that is detached and finds no new loop (attach failed, message undeliverable).
+ * Any thread; no callback. */
+void conn_drop(struct conn **c);
 
 /* Who is there. Unix peers: E_UNSUPPORTED for addr text "unix". */
 #define CONN_ADDR_MAX 64

@@ -38,11 +38,16 @@ struct store_cfg {
 	enum store_schema schema;
 	unsigned readers;        /* reader threads, 1..8 */
 	unsigned batch_max;      /* operations in one transaction, default 2000 */
+	/* Duplicate marks kept at most (each costs some 12 octets of memory, 16 on disk), default 8,000,000.
+	 * Beyond it the oldest are forgotten before their age, which is counted and logged. */
+	uint32_t seen_max;
 	bool sync_off;           /* tests only: prove that the power-cut test notices */
 };
 
 /* Opens, migrates forward in a transaction, starts the threads. E_VERSION: the schema is newer than this
- * program (text says both versions and what to do). E_IO otherwise. */
+ * program (text says both versions and what to do). E_BUSY: another process has the file. E_UNSUPPORTED: no such
+ * engine. E_RANGE: cfg. E_NOMEM. E_IO otherwise, also for a file that is damaged or not ours. Call it before the
+ * workers run (it sets the bus's handler); relative paths are fine, also after chroot. */
 int store_new(const struct store_cfg *cfg, struct bus *bus, struct store **s_r, struct err *e);
 /* Commits what was submitted, stops the threads, closes. Unanswered operations are answered E_CLOSED by the
  * next loop turns, or their msg.free is called if the bus is gone. */
@@ -69,7 +74,7 @@ enum store_kind {
 struct store_op {
 	struct bus_msg msg;           /* the bus's; to.worker is filled by store_submit */
 	uint16_t kind;                /* enum store_kind */
-	int rc;                       /* answer: 0, E_IO, E_CLOSED */
+	int rc;                       /* answer: 0, E_IO, E_CLOSED; a read: also E_NOMEM (its result is too big) */
 	struct store_op *group_next;  /* same transaction; NULL ends */
 	void (*done)(struct store_op *op); /* in the submitting worker; frees op or reuses it */
 	void *arg;                    /* the submitter's */
@@ -87,8 +92,11 @@ void store_submit(struct store *s, struct store_op *op);
 struct store_stats {
 	uint64_t writes, reads, transactions, failed;
 	uint64_t commit_us_sum, commit_us_max;
-	uint32_t queue_now, queue_max;
+	uint64_t seen_forgotten;      /* duplicate marks that went before their age, see store_cfg.seen_max */
+	uint32_t queue_now, queue_max; /* writes */
+	uint32_t seen_now;
 };
+/* Any thread. */
 struct store_stats store_stats(const struct store *s);
 
 /* ---- accounts (core) ---------------------------------------------------------------------- */
@@ -176,6 +184,7 @@ struct store_mail_put {
 	struct sl sm_id;
 	uint32_t sm_h;
 	bool duplicate_r;         /* (sender, origin_id) had been committed before: no row was made */
+	bool id_taken_r;          /* the id exists (the clock went back): nothing was kept, submit with another id */
 	bool row_made_r;
 };
 struct store_mail_del {
@@ -211,10 +220,10 @@ struct store_mail_maxid {
 	struct store_op op;
 	uint64_t id_r;
 };
-struct store_seen_purge { /* forget duplicate marks older than this */
+struct store_seen_purge { /* forget duplicate marks older than this, in the portions of their transactions */
 	struct store_op op;
 	uint64_t before_ms;
-	unsigned limit, n_r;
+	unsigned limit, n_r;  /* marks; at least one portion if there is one, so n_r may pass the limit */
 };
 
 /* ---- XEP-0198 (core) ---------------------------------------------------------------------- */
@@ -341,6 +350,7 @@ struct store_queue_put { /* entry with its parts rows (n = entry.parts), states 
 	struct store_op op;
 	struct store_queue_entry entry;
 	bool duplicate_r;         /* custody_id was there: nothing changed */
+	bool id_taken_r;          /* id was there: nothing changed, submit with another */
 };
 struct store_queue_move { /* set state, link, attempts, not_before, ambiguous, error, ref, changed of an entry */
 	struct store_op op;
@@ -391,7 +401,8 @@ struct store_outbox_put {
 	uint64_t id;              /* growing */
 	struct sl key;            /* unique where not empty: the same event twice makes one stanza */
 	struct sl stanza;
-	bool duplicate_r;
+	bool duplicate_r;         /* key was there: nothing changed */
+	bool id_taken_r;          /* id was there: nothing changed, submit with another */
 };
 struct store_outbox_del {
 	struct store_op op;
@@ -416,7 +427,7 @@ struct store_frag_put {
 	struct sl payload;        /* octets */
 	unsigned have_r;          /* fragments of the group now there */
 };
-struct store_frag_load { /* of one group, or (group empty) all groups older than before_ms, or all (0) */
+struct store_frag_load { /* of one group, or (group empty) all groups with nothing since before_ms, or all (0) */
 	struct store_op op;
 	struct sl group;
 	uint64_t before_ms;

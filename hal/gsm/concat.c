@@ -56,10 +56,12 @@ static int clean(struct arena *a, struct sl in, struct sl *out_r)
 
 struct cutter {
 	struct arena *a;
-	struct sl utf8;       /* cleaned */
-	char *breaks;         /* one an octet of utf8: nonzero where a grapheme cluster starts; made on demand */
+	struct sl utf8; /* cleaned */
+	char *breaks;   /* one an octet of utf8: nonzero where a grapheme cluster starts; made on
+			   demand */
 	unsigned max_parts;
 	bool ref16;
+	uint32_t past_7bit; /* the first code point that septets may not stand for */
 };
 
 static int find_breaks(struct cutter *c)
@@ -73,8 +75,9 @@ static int find_breaks(struct cutter *c)
 	return 0;
 }
 
-/* Cut at the last cluster boundary that fits; within a cluster that alone passes the limit, at the last
- * character. Writes the ends of the parts, in units. Returns the number of parts, or E_TOOBIG. */
+/* Cut at the last cluster boundary that fits; within a cluster that alone passes the limit, at the
+ * last character. Writes the ends of the parts, in units. Returns the number of parts, or E_TOOBIG.
+ */
 static int cut(const struct cutter *c, enum gsm_enc enc, size_t limit, size_t *end)
 {
 	size_t used = 0, start = 0, cluster = 0;
@@ -98,13 +101,28 @@ static int cut(const struct cutter *c, enum gsm_enc enc, size_t limit, size_t *e
 	return parts;
 }
 
+static bool all_below(struct sl utf8, uint32_t limit)
+{
+	uint32_t cp;
+
+	for (size_t i = 0, n; i < utf8.n; i += n) {
+		n = utf8_next(sl_sub(utf8, i, utf8.n), &cp);
+		if (cp >= limit)
+			return false;
+	}
+	return true;
+}
+
 /* Split in one coding. Returns 0, E_UNSUPPORTED, E_TOOBIG, E_NOMEM. */
 static int split_as(struct cutter *c, enum gsm_enc enc, struct gsm_text *text_r)
 {
 	size_t end[GSM_PARTS_MAX], width = enc == GSM_ENC_UCS2 ? 2 : 1;
 	struct sl units;
-	int parts = 1, rc = gsm_encode(c->a, enc, c->utf8, &units);
+	int parts = 1, rc;
 
+	if (enc == GSM_ENC_7BIT && c->past_7bit != UINT32_MAX && !all_below(c->utf8, c->past_7bit))
+		return E_UNSUPPORTED;
+	rc = gsm_encode(c->a, enc, c->utf8, &units);
 	if (rc < 0)
 		return rc;
 	end[0] = units_in(enc, units);
@@ -129,11 +147,19 @@ static int split_as(struct cutter *c, enum gsm_enc enc, struct gsm_text *text_r)
 	return 0;
 }
 
-int gsm_split(struct arena *a, struct sl utf8, const struct gsm_split_cfg *cfg, struct gsm_text *text_r,
-	      struct err *e)
+int gsm_split(struct arena *a, struct sl utf8, const struct gsm_split_cfg *cfg,
+	      struct gsm_text *text_r, struct err *e)
 {
-	unsigned encs = cfg->encs ? cfg->encs : GSM_ENC_BIT(GSM_ENC_7BIT) | GSM_ENC_BIT(GSM_ENC_UCS2);
-	struct cutter c = { a, SL_NULL, NULL, cfg->max_parts ? cfg->max_parts : GSM_PARTS_DEFAULT, cfg->ref16 };
+	unsigned encs = cfg->encs ? cfg->encs
+				  : GSM_ENC_BIT(GSM_ENC_7BIT) | GSM_ENC_BIT(GSM_ENC_UCS2);
+	struct cutter c = { a,
+			    SL_NULL,
+			    NULL,
+			    cfg->max_parts ? cfg->max_parts : GSM_PARTS_DEFAULT,
+			    cfg->ref16,
+			    cfg->encs & GSM_7BIT_AS_ASCII    ? 0x80
+			    : cfg->encs & GSM_7BIT_AS_LATIN1 ? 0x100
+							     : UINT32_MAX };
 	struct gsm_text best = { GSM_ENC_OCTETS, 0, NULL };
 	bool too_long = false;
 	int rc = clean(a, utf8, &c.utf8);
@@ -145,8 +171,10 @@ int gsm_split(struct arena *a, struct sl utf8, const struct gsm_split_cfg *cfg, 
 	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(by_preference) && best.n != 1; i++) {
 		struct gsm_text t = { 0 };
 
-		if (!(encs & GSM_ENC_BIT(by_preference[i])) || (best.n && by_preference[i] == GSM_ENC_UCS2))
-			continue; /* what 7-bit or Latin-1 can express never takes fewer parts as UCS-2 */
+		if (!(encs & GSM_ENC_BIT(by_preference[i])) ||
+		    (best.n && by_preference[i] == GSM_ENC_UCS2))
+			continue; /* what 7-bit or Latin-1 can express never takes fewer parts as
+				     UCS-2 */
 		rc = split_as(&c, by_preference[i], &t);
 		if (rc == 0 && (best.n == 0 || t.n < best.n))
 			best = t;
@@ -157,9 +185,11 @@ int gsm_split(struct arena *a, struct sl utf8, const struct gsm_split_cfg *cfg, 
 	if (rc < 0)
 		return err_set(e, rc, NULL, "no memory to split a text of %zu octets", utf8.n);
 	if (best.n == 0 && too_long)
-		return err_set(e, E_TOOBIG, "TEXT-13", "the text needs more than %u parts", c.max_parts);
+		return err_set(e, E_TOOBIG, "TEXT-13", "the text needs more than %u parts",
+			       c.max_parts);
 	if (best.n == 0)
-		return err_set(e, E_UNSUPPORTED, "TEXT-10", "no coding that this bearer takes has every character");
+		return err_set(e, E_UNSUPPORTED, "TEXT-10",
+			       "no coding that this bearer takes has every character");
 	*text_r = best;
 	return 0;
 }

@@ -1,5 +1,5 @@
-/* fuzz_gsm_alphabet.c - octets as units of every coding, and as UTF-8 to be split: what decodes must encode to
- * something that decodes to the same text. */
+/* fuzz_gsm_alphabet.c - octets as units of every coding, and as UTF-8 to be split: what decodes
+ * must encode to something that decodes to the same text. */
 #include "appliance/base/enc.h"
 #include "hal/gsm/concat.h"
 

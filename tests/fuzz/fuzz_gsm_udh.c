@@ -1,4 +1,5 @@
-/* fuzz_gsm_udh.c - octets as user data with a header; what is found, built again, is found again. */
+/* fuzz_gsm_udh.c - octets as user data with a header; what is found, built again, is found again.
+ */
 #include "hal/gsm/concat.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -20,8 +21,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t n = gsm_udh_build(&udh.concat, built);
 	if (n == 0)
 		return 0;
-	if (gsm_udh_parse(sl_mk((const char *)built, n), &again, &rest) < 0 || again.concat.ref != udh.concat.ref ||
-	    again.concat.seq != udh.concat.seq || again.concat.total != udh.concat.total)
+	if (gsm_udh_parse(sl_mk((const char *)built, n), &again, &rest) < 0 ||
+	    again.concat.ref != udh.concat.ref || again.concat.seq != udh.concat.seq ||
+	    again.concat.total != udh.concat.total)
 		abort();
 	return 0;
 }

@@ -52,10 +52,9 @@ static void check_both(enum gsm_enc enc, struct sl text, struct sl units)
 }
 
 /* The table of TS 23.038 section 6.2.1, in order. */
-static const char main_table[] =
-	"@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞ" /* 00-1a */
-	"ÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
-	"¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
+static const char main_table[] = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞ" /* 00-1a */
+				 "ÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+				 "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
 
 static void test_default_alphabet(void **state)
 {
@@ -80,10 +79,22 @@ static void test_extension_table(void **state)
 static void test_odd_septets(void **state)
 {
 	UNUSED(state);
-	check_decode(GSM_ENC_7BIT, SL("a\x1b\x0a" "b"), SL("a\nb"));
-	check_decode(GSM_ENC_7BIT, SL("a\x1b\x1b" "b"), SL("a b"));
-	check_decode(GSM_ENC_7BIT, SL("a\x1b" "b"), SL("ab"));
-	check_decode(GSM_ENC_7BIT, SL("a\x1b\x00" "b"), SL("a@b"));
+	check_decode(GSM_ENC_7BIT,
+		     SL("a\x1b\x0a"
+			"b"),
+		     SL("a\nb"));
+	check_decode(GSM_ENC_7BIT,
+		     SL("a\x1b\x1b"
+			"b"),
+		     SL("a b"));
+	check_decode(GSM_ENC_7BIT,
+		     SL("a\x1b"
+			"b"),
+		     SL("ab"));
+	check_decode(GSM_ENC_7BIT,
+		     SL("a\x1b\x00"
+			"b"),
+		     SL("a@b"));
 	check_decode(GSM_ENC_7BIT, SL("ab\x1b"), SL("ab "));
 	check_decode(GSM_ENC_7BIT, SL("a\x1b\xe9"), SL("a é"));
 	check_decode(GSM_ENC_7BIT, SL("\xe9"), SL("é"));
@@ -97,7 +108,8 @@ static void test_not_in_alphabet(void **state)
 
 	UNUSED(state);
 	for (size_t i = 0; i < ARRAY_LEN(no); i++)
-		assert_int_equal(gsm_encode(arena, GSM_ENC_7BIT, sl_cstr(no[i]), &out), E_UNSUPPORTED);
+		assert_int_equal(gsm_encode(arena, GSM_ENC_7BIT, sl_cstr(no[i]), &out),
+				 E_UNSUPPORTED);
 	assert_int_equal(gsm_encode(arena, GSM_ENC_LATIN1, SL("€"), &out), E_UNSUPPORTED);
 	assert_int_equal(gsm_encode(arena, GSM_ENC_7BIT, SL("a\xc3"), &out), E_SYNTAX);
 	assert_int_equal(gsm_encode(arena, GSM_ENC_UCS2, SL("\xed\xa0\x80"), &out), E_SYNTAX);
@@ -111,13 +123,17 @@ static void test_ucs2(void **state)
 	UNUSED(state);
 	check_both(GSM_ENC_UCS2, SL("aя€"), SL("\0a\x04\x4f\x20\xac"));
 	check_both(GSM_ENC_UCS2, SL("😀\U0010FFFD"), SL("\xd8\x3d\xde\x00\xdb\xff\xdf\xfd"));
-	/* TEXT-4: an odd octet, lone surrogates, non-characters; TEXT-5: swapped octets are marked. */
+	/* TEXT-4: an odd octet, lone surrogates, non-characters; TEXT-5: swapped octets are marked.
+	 */
 	check_decode(GSM_ENC_UCS2, SL("\0a\0"), SL("a"));
 	check_decode(GSM_ENC_UCS2, SL("\0a\xd8\x3d\0b"), SL("ab"));
 	check_decode(GSM_ENC_UCS2, SL("\0a\xde\x00\0b\xd8\x3d"), SL("ab"));
 	check_decode(GSM_ENC_UCS2, SL("\xd8\x3d\xd8\x3d\xde\x00"), SL("😀"));
 	check_decode(GSM_ENC_UCS2, SL("\0a\xff\xff\xff\xfe"), SL("a"));
-	check_decode(GSM_ENC_UCS2, SL("\xff\xfe" "a\0\x3d\xd8\x00\xde"), SL("a😀"));
+	check_decode(GSM_ENC_UCS2,
+		     SL("\xff\xfe"
+			"a\0\x3d\xd8\x00\xde"),
+		     SL("a😀"));
 }
 
 /* TEXT-1: both ways. */
@@ -128,9 +144,17 @@ static void test_forbidden_characters(void **state)
 	UNUSED(state);
 	check_decode(GSM_ENC_UCS2, SL("\0a\0\0\0\x01\0\x0b\0\x1f\0\t\0b"), SL("a\tb"));
 	check_decode(GSM_ENC_LATIN1, SL("a\x01\x0b\x7f\xe9"), SL("a\x7fé"));
-	assert_int_equal(gsm_encode(arena, GSM_ENC_7BIT, SL("a\x01\x0c" "b"), &out), 0);
+	assert_int_equal(gsm_encode(arena, GSM_ENC_7BIT,
+				    SL("a\x01\x0c"
+				       "b"),
+				    &out),
+			 0);
 	check_sl(out, SL("ab"));
-	assert_int_equal(gsm_encode(arena, GSM_ENC_UCS2, SL("\xef\xbf\xbf" "b"), &out), 0);
+	assert_int_equal(gsm_encode(arena, GSM_ENC_UCS2,
+				    SL("\xef\xbf\xbf"
+				       "b"),
+				    &out),
+			 0);
 	assert_true(sl_eq(out, SL("\0b")));
 }
 
@@ -161,8 +185,9 @@ static void test_packing(void **state)
 			assert_int_equal(gsm7_unpack(arena, out, n, fill, &back), 0);
 			assert_true(sl_eq(back, sl_mk(s, n)));
 			for (size_t cut = 0; cut < out.n; cut++)
-				assert_int_equal(gsm7_unpack(arena, sl_sub(out, 0, cut), n, fill, &back),
-						 n ? E_SYNTAX : 0);
+				assert_int_equal(
+					gsm7_unpack(arena, sl_sub(out, 0, cut), n, fill, &back),
+					n ? E_SYNTAX : 0);
 			arena_free(&arena);
 			arena = arena_new(65536, BUDGET);
 		}
@@ -210,13 +235,29 @@ static void test_split_limits(void **state)
 	check_split(repeat("я", 70), GSM_ENC_UCS2, 1, 140);
 	check_split(repeat("я", 71), GSM_ENC_UCS2, 2, 134);
 	check_split(repeat("я", 135), GSM_ENC_UCS2, 3, 134);
-	assert_int_equal(split(repeat("a", 161), (struct gsm_split_cfg){ .ref16 = true }).part[0].n, 152);
-	assert_int_equal(split(repeat("я", 71), (struct gsm_split_cfg){ .ref16 = true }).part[0].n, 132);
+	assert_int_equal(split(repeat("a", 161), (struct gsm_split_cfg){ .ref16 = true }).part[0].n,
+			 152);
+	assert_int_equal(split(repeat("я", 71), (struct gsm_split_cfg){ .ref16 = true }).part[0].n,
+			 132);
 	/* The fewest parts win: 160 "[" are two septets each, but one octet of Latin-1. */
 	struct gsm_split_cfg all = { .encs = 7 };
 	assert_int_equal(split(repeat("[", 130), all).enc, GSM_ENC_LATIN1);
 	assert_int_equal(split(repeat("ç", 130), all).enc, GSM_ENC_LATIN1);
 	assert_int_equal(split(repeat("a", 130), all).enc, GSM_ENC_7BIT);
+}
+
+/* TEXT-20: a bearer whose default alphabet is not GSM's. */
+static void test_split_other_default(void **state)
+{
+	struct gsm_split_cfg latin1 = { .encs = 5 | GSM_7BIT_AS_LATIN1 };
+	struct gsm_split_cfg ascii = { .encs = 5 | GSM_7BIT_AS_ASCII };
+
+	UNUSED(state);
+	assert_int_equal(split(SL("[a]"), latin1).enc, GSM_ENC_7BIT);
+	assert_int_equal(split(SL("é"), latin1).enc, GSM_ENC_7BIT);
+	assert_int_equal(split(SL("€"), latin1).enc, GSM_ENC_UCS2);
+	assert_int_equal(split(SL("[a]"), ascii).enc, GSM_ENC_7BIT);
+	assert_int_equal(split(SL("é"), ascii).enc, GSM_ENC_UCS2);
 }
 
 /* TEXT-12: what must not be cut. */
@@ -230,18 +271,22 @@ static void test_split_keeps_together(void **state)
 	/* 50 emoji: 67 units would end in the middle of the 34th. */
 	check_split(repeat("😀", 50), GSM_ENC_UCS2, 2, 132);
 	/* A family of 11 units at 60: moves whole to the second part. */
-	text = arena_printf(arena, SLFMT "👨‍👩‍👧‍👦" SLFMT, SLARG(repeat("я", 60)), SLARG(repeat("я", 20)));
+	text = arena_printf(arena, SLFMT "👨‍👩‍👧‍👦" SLFMT, SLARG(repeat("я", 60)),
+			    SLARG(repeat("я", 20)));
 	check_split(text, GSM_ENC_UCS2, 2, 120);
 	/* e + combining acute at the edge; a flag (two regional indicators) at the edge. */
-	text = arena_printf(arena, SLFMT "e\u0301" SLFMT, SLARG(repeat("я", 66)), SLARG(repeat("я", 20)));
+	text = arena_printf(arena, SLFMT "e\u0301" SLFMT, SLARG(repeat("я", 66)),
+			    SLARG(repeat("я", 20)));
 	check_split(text, GSM_ENC_UCS2, 2, 132);
-	text = arena_printf(arena, SLFMT "🇫🇷" SLFMT, SLARG(repeat("я", 64)), SLARG(repeat("я", 20)));
+	text = arena_printf(arena, SLFMT "🇫🇷" SLFMT, SLARG(repeat("я", 64)),
+			    SLARG(repeat("я", 20)));
 	check_split(text, GSM_ENC_UCS2, 2, 128);
 	/* A cluster that no part can hold is cut between characters. */
 	text = arena_printf(arena, "ae" SLFMT, SLARG(repeat("\u0301", 100)));
 	check_split(text, GSM_ENC_UCS2, 3, 2);
 	/* The same with a pair that passes the limit by one unit after the cluster was moved. */
-	text = arena_printf(arena, "ae" SLFMT SLFMT, SLARG(repeat("\u0301", 65)), SLARG(repeat("\U000E0100", 9)));
+	text = arena_printf(arena, "ae" SLFMT SLFMT, SLARG(repeat("\u0301", 65)),
+			    SLARG(repeat("\U000E0100", 9)));
 	struct gsm_text t = split(text, (struct gsm_split_cfg){ 0 });
 	for (unsigned i = 0; i < t.n; i++)
 		assert_true(t.part[i].n <= 134);
@@ -293,8 +338,14 @@ static uint32_t any_char(void)
 /* Texts that lean to what is hard: escapes, clusters, pairs. */
 static struct sl random_text(void)
 {
-	static const char *const hard[] = { "€", "[", "😀", "👨‍👩‍👧‍👦", "🇫🇷", "🇩🇪", "e\u0301", "\u0301", "\u200d", "👍🏽",
-					    "\r\n", "\r", "\n", "\t", "각", "न्", "я", "Ω", "ç", "@", "한" };
+	static const char *const hard[] = {
+		"€",      "[",        "😀",       "👨‍👩‍👧‍👦",
+		"🇫🇷",     "🇩🇪",       "e\u0301", "\u0301",
+		"\u200d", "👍🏽", "\r\n",    "\r",
+		"\n",     "\t",       "각",      "न्",
+		"я",      "Ω",        "ç",       "@",
+		"한"
+	};
 	size_t chars = rnd32(400), mode = rnd32(4);
 	char *p = arena_bytes(arena, chars * 32 + 1), *q = p;
 
@@ -313,8 +364,10 @@ static struct sl random_text(void)
 	return sl_mk(p, (size_t)(q - p));
 }
 
-/* True if a cut at octet `at` of text is at a cluster boundary, or within a cluster that no part can hold. */
-static bool cut_allowed(struct sl text, const char *breaks, size_t at, enum gsm_enc enc, size_t limit)
+/* True if a cut at octet `at` of text is at a cluster boundary, or within a cluster that no part
+ * can hold. */
+static bool cut_allowed(struct sl text, const char *breaks, size_t at, enum gsm_enc enc,
+			size_t limit)
 {
 	size_t from = at, units = 0;
 
@@ -359,11 +412,13 @@ static void check_any_order(struct sl text, const struct gsm_text *t, bool ref16
 
 	for (unsigned i = 0; i < t->n; i++) {
 		uint8_t udh[GSM_UDH_CONCAT_OCTETS];
-		struct gsm_concat c = { (uint16_t)(ref16 ? 0xabcd : 0xcd), (uint8_t)t->n, (uint8_t)(i + 1), ref16 };
+		struct gsm_concat c = { (uint16_t)(ref16 ? 0xabcd : 0xcd), (uint8_t)t->n,
+					(uint8_t)(i + 1), ref16 };
 		size_t h = gsm_udh_build(&c, udh);
 		char *p = arena_bytes(arena, h + t->part[i].n);
 
-		assert_true(h + gsm7_packed_octets(t->part[i].n, 0) <= 140 || t->enc != GSM_ENC_7BIT);
+		assert_true(h + gsm7_packed_octets(t->part[i].n, 0) <= 140 ||
+			    t->enc != GSM_ENC_7BIT);
 		assert_true(h + t->part[i].n <= 140 || t->enc == GSM_ENC_7BIT);
 		memcpy(p, udh, h);
 		if (t->part[i].n)
@@ -409,8 +464,13 @@ static void test_property_same_text(void **state)
 static void test_join_foreign_cuts(void **state)
 {
 	struct gsm_body parts[] = {
-		{ GSM_ENC_UCS2, SL("\0a\xd8\x3d"), { 0 } }, { GSM_ENC_UCS2, SL("\xde\x00\0b"), { 0 } },
-		{ GSM_ENC_7BIT, SL("c\x1b"), { 0 } },       { GSM_ENC_7BIT, SL("\x65" "d"), { 0 } },
+		{ GSM_ENC_UCS2, SL("\0a\xd8\x3d"), { 0 } },
+		{ GSM_ENC_UCS2, SL("\xde\x00\0b"), { 0 } },
+		{ GSM_ENC_7BIT, SL("c\x1b"), { 0 } },
+		{ GSM_ENC_7BIT,
+		  SL("\x65"
+		     "d"),
+		  { 0 } },
 		{ GSM_ENC_LATIN1, SL("\xe7"), { 0 } },
 	};
 	struct sl out = SL("untouched");
@@ -444,7 +504,8 @@ static void test_udh(void **state)
 
 	UNUSED(state);
 	check_udh(SL("\x05\x00\x03\x2a\x03\x02hi"), 0, (struct gsm_concat){ 0x2a, 3, 2, false }, 2);
-	check_udh(SL("\x06\x08\x04\x12\x34\x03\x01hi"), 0, (struct gsm_concat){ 0x1234, 3, 1, true }, 2);
+	check_udh(SL("\x06\x08\x04\x12\x34\x03\x01hi"), 0,
+		  (struct gsm_concat){ 0x1234, 3, 1, true }, 2);
 	check_udh(SL("\x00hi"), 0, none, 2);
 	/* Other elements before and after: ports, a language table. */
 	check_udh(SL("\x0e\x05\x04\x15\x8a\x00\x00\x00\x03\x01\x02\x01\x24\x01\x01x"), 0,
@@ -520,11 +581,23 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_default_alphabet), T(test_extension_table), T(test_odd_septets),
-		T(test_not_in_alphabet), T(test_ucs2), T(test_forbidden_characters), T(test_latin1),
-		T(test_packing), T(test_split_limits), T(test_split_keeps_together),
-		T(test_split_too_long), T(test_property_same_text), T(test_join_foreign_cuts),
-		T(test_udh), T(test_udh_prefixes), T(test_no_memory),
+		T(test_default_alphabet),
+		T(test_extension_table),
+		T(test_odd_septets),
+		T(test_not_in_alphabet),
+		T(test_ucs2),
+		T(test_forbidden_characters),
+		T(test_latin1),
+		T(test_packing),
+		T(test_split_limits),
+		T(test_split_other_default),
+		T(test_split_keeps_together),
+		T(test_split_too_long),
+		T(test_property_same_text),
+		T(test_join_foreign_cuts),
+		T(test_udh),
+		T(test_udh_prefixes),
+		T(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 #ifndef TANDEM_SMS_SMS_H
 #define TANDEM_SMS_SMS_H
 
+#include "appliance/base/clock.h"
 #include "appliance/base/hash.h"
 #include "appliance/config/config.h"
 #include "appliance/loop/loop.h"
@@ -21,9 +22,10 @@
 #include "translators/sms/bearer.h"
 
 #define SMS_BEARERS_MAX 64
-#define SMS_CONDITION_MAX 32
 
 struct resolver;
+struct child;
+struct child_command;
 
 enum sms_counter {
 #define X(id, name, help) id,
@@ -52,38 +54,18 @@ struct sms_app {
 	struct in *in;
 	struct child *child;
 	uint64_t counter[SMS_CNT_MAX];
-	bool stopping;
+	bool stopping, purging;
+	struct store_queue_purge purge;
+	struct loop_timer purge_timer, stop_timer;
+	uint32_t stop_waited_ms;
+	struct list traces; /* control.c */
 };
 
 #define sms_count(app, c) ((app)->counter[(c)]++)
 
 /* ---- out.c ---------------------------------------------------------------------------------- */
 
-/* A part of a message in the queue that is in work (QUEUED, SUBMITTED). */
-struct out_part {
-	uint8_t state;            /* enum store_queue_state */
-	bool ambiguous, answered, handed;
-	char *message_id, *key;   /* malloc'ed; NULL until accepted */
-};
-
-struct entry {
-	struct hnode by_id;
-	struct list conv_node;    /* in its conversation, oldest first */
-	struct list ready_node;   /* in out->ready or out->sending */
-	struct conv *conv;
-	struct store_queue_entry q; /* texts in arena */
-	struct arena *arena;
-	struct out_part part[GSM_PARTS_MAX > 32 ? 32 : GSM_PARTS_MAX];
-	struct gsm_text text;
-	struct bearer *bearer;    /* while SUBMITTED */
-	uint8_t next_part, open;  /* to hand over; handed over and not answered */
-	bool committing, failed_part, temporary_part, throttled, dropped;
-	char condition[SMS_CONDITION_MAX];
-	char reason[128];
-	struct loop_timer timer;
-	struct component_ticket ticket;
-	bool has_ticket;
-};
+struct entry; /* out_int.h: a message in work (QUEUED or SUBMITTED) */
 
 int out_new(struct sms_app *a, struct out **o_r);
 void out_free(struct out **o);
@@ -92,13 +74,17 @@ void out_recover(struct out *o);
 /* A message stanza for a number (MSG-1..3, ADDR-n). Answers t when it is committed, or when the refusal is. Takes st. */
 void out_message(struct out *o, struct stanza *st_take, struct component_ticket t);
 void out_pump(struct out *o);                 /* bearers have room, or entries became ready */
+void out_unstall(struct out *o);              /* a bearer or a route changed: what had none is tried again */
+unsigned out_open_parts(const struct out *o); /* handed to bearers and not answered */
 void out_result(struct out *o, struct bearer *b, uint64_t cookie, const struct part_outcome *r);
-/* The entry in memory whose part has this key (accepted, commit under way), and the part's index. */
-struct entry *out_find_key(struct out *o, struct sl key, unsigned *part_r);
+/* A part with this key was accepted, and that is being committed now (outcome_key_known follows). */
+bool out_has_key(const struct out *o, struct sl key);
 /* For the commands: 0, E_NOTFOUND (not in memory), E_STATE. */
 int out_retry(struct out *o, uint64_t id);
 int out_drop(struct out *o, uint64_t id);
-void out_foreach(struct out *o, void (*fn)(void *arg, struct entry *en), void *arg);
+void out_each_queued(struct out *o, void (*fn)(void *arg, uint64_t id), void *arg);
+/* A bearer is about to be freed: nothing may point to it afterwards. Its parts in flight were answered before. */
+void out_forget_bearer(struct out *o, struct bearer *b);
 
 /* ---- outcome.c ------------------------------------------------------------------------------- */
 
@@ -108,6 +94,10 @@ void outcome_free(struct outcome **o);
 void outcome_receipt(struct outcome *o, struct bearer *b, const struct sms_receipt *r, uint64_t token);
 /* A part was accepted under this key and that is committed: a receipt may be waiting for it. */
 void outcome_key_known(struct outcome *o, struct sl key);
+void outcome_forget_bearer(struct outcome *o, const struct bearer *b);
+/* Messages that were accepted and whose receipt did not come within sms.receipt_hours: EXPIRED, the sender is told. Called now and
+ * then. */
+void outcome_settle(struct outcome *o);
 /* OUT-1, OUT-2: an operation to chain; event: "rcpt" or "err" (part of the origin-id). NULL: out of memory. */
 struct store_op *outcome_receipt_op(struct sms_app *a, const struct store_queue_entry *q);
 struct store_op *outcome_error_op(struct sms_app *a, const struct store_queue_entry *q, const char *condition, const char *type, const char *text);
@@ -132,13 +122,16 @@ void gateway_stanza(struct sms_app *a, struct stanza *st_take, struct component_
  * is set. NULL: none now. any_r: one serves the number at all. */
 struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bool *any_r);
 struct bearer *app_bearer(struct sms_app *a, struct sl name);
+unsigned app_bearer_slot(const struct sms_app *a, const struct bearer *b);
 int app_bearer_add(struct sms_app *a, const struct config_link *l, bool from_config, struct err *e);
 int app_bearer_del(struct sms_app *a, struct sl name);
 void sms_commit_failed(struct sms_app *a, const char *what); /* counts, logs */
 
 /* ---- control.c ----------------------------------------------------------------------------------- */
 
-struct child_command;
-extern const struct child_command sms_commands[];
+const struct child_command *sms_commands(void);
+/* For `tandemctl trace`: one line to each trace of this account or number. Cheap when there is none. */
+void sms_trace_line(struct sms_app *a, struct sl jid, struct sl number, const char *line);
+#define sms_tracing(a) (!list_empty(&(a)->traces))
 
 #endif

@@ -1,0 +1,64 @@
+/* schema.c - the numbered migrations of both schemas. sql[i] leads from version i to i + 1; a step
+ * that has been released is never edited, a change is a new step (and a new fixture in
+ * tests/fixtures/store/).
+ *
+ * Why the tables look as they do is in docs/store.md. */
+#include "appliance/store/sqlite/sqlite.h"
+
+static const char *const core_sql[] = {
+	/* 1 */
+	"CREATE TABLE owner(oid INTEGER PRIMARY KEY, host TEXT NOT NULL, node TEXT NOT NULL,"
+	" UNIQUE(host,node));"
+	"CREATE TABLE account(host TEXT NOT NULL, node TEXT NOT NULL, created_ms INTEGER NOT NULL,"
+	" v0 TEXT NOT NULL, v1 TEXT NOT NULL, v2 TEXT NOT NULL, v3 TEXT NOT NULL,"
+	" PRIMARY KEY(host,node)) WITHOUT ROWID;"
+	"CREATE TABLE roster(oid INTEGER NOT NULL, jid TEXT NOT NULL, name TEXT NOT NULL,"
+	" in_groups TEXT NOT NULL, sub INTEGER NOT NULL, flags INTEGER NOT NULL, request TEXT NOT NULL,"
+	" PRIMARY KEY(oid,jid)) WITHOUT ROWID;"
+	"CREATE TABLE mail(id INTEGER PRIMARY KEY, oid INTEGER NOT NULL, stamp_ms INTEGER NOT NULL,"
+	" expires_ms INTEGER NOT NULL, sender TEXT NOT NULL, stanza TEXT NOT NULL);"
+	"CREATE INDEX mail_owner ON mail(oid);" /* and by id, which every index ends with */
+	"CREATE INDEX mail_expires ON mail(expires_ms) WHERE expires_ms>0;"
+	"CREATE TABLE seen(seq INTEGER PRIMARY KEY, stamp_ms INTEGER NOT NULL, n INTEGER NOT NULL,"
+	" marks BLOB NOT NULL);"
+	"CREATE TABLE seen_key(k BLOB NOT NULL);"
+	"INSERT INTO seen_key VALUES(randomblob(16));"
+	"CREATE TABLE sm(sm_id TEXT PRIMARY KEY, oid INTEGER NOT NULL, resource TEXT NOT NULL,"
+	" h INTEGER NOT NULL, touched_ms INTEGER NOT NULL) WITHOUT ROWID;"
+	"CREATE INDEX sm_owner ON sm(oid);"
+	"CREATE TABLE component(domain TEXT PRIMARY KEY, secret TEXT NOT NULL) WITHOUT ROWID;"
+	"CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;",
+};
+
+static const char *const sms_sql[] = {
+	/* 1 */
+	"CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"
+	"CREATE TABLE number(number TEXT PRIMARY KEY, jid TEXT NOT NULL, link TEXT NOT NULL)"
+	" WITHOUT ROWID;"
+	"CREATE INDEX number_jid ON number(jid);"
+	"CREATE TABLE link(name TEXT PRIMARY KEY, settings TEXT NOT NULL) WITHOUT ROWID;"
+	"CREATE TABLE queue(id INTEGER PRIMARY KEY, open INTEGER NOT NULL, state INTEGER NOT NULL,"
+	" parts INTEGER NOT NULL, attempts INTEGER NOT NULL, flags INTEGER NOT NULL,"
+	" stamp_ms INTEGER NOT NULL, not_before_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL,"
+	" changed_ms INTEGER NOT NULL, ref INTEGER NOT NULL, custody_id TEXT NOT NULL,"
+	" from_jid TEXT NOT NULL, to_jid TEXT NOT NULL, from_number TEXT NOT NULL,"
+	" to_number TEXT NOT NULL, stanza_id TEXT NOT NULL, origin_id TEXT NOT NULL,"
+	" thread TEXT NOT NULL, body TEXT NOT NULL, link TEXT NOT NULL, error TEXT NOT NULL);"
+	"CREATE UNIQUE INDEX queue_custody ON queue(custody_id) WHERE custody_id<>'';"
+	"CREATE INDEX queue_open ON queue(id) WHERE open=1;"
+	"CREATE INDEX queue_done ON queue(changed_ms,state) WHERE open=0;"
+	"CREATE TABLE part(entry INTEGER NOT NULL, number INTEGER NOT NULL, state INTEGER NOT NULL,"
+	" ambiguous INTEGER NOT NULL, message_id TEXT NOT NULL, key TEXT NOT NULL,"
+	" PRIMARY KEY(entry,number)) WITHOUT ROWID;"
+	"CREATE INDEX part_key ON part(key) WHERE key<>'';"
+	"CREATE TABLE outbox(id INTEGER PRIMARY KEY, key TEXT NOT NULL, stanza TEXT NOT NULL);"
+	"CREATE UNIQUE INDEX outbox_key ON outbox(key) WHERE key<>'';"
+	"CREATE TABLE frag(grp TEXT NOT NULL, number INTEGER NOT NULL, total INTEGER NOT NULL,"
+	" stamp_ms INTEGER NOT NULL, meta TEXT NOT NULL, payload BLOB NOT NULL,"
+	" PRIMARY KEY(grp,number)) WITHOUT ROWID;",
+};
+
+const struct migration_list sq_migrations[] = {
+	[STORE_CORE] = { "core", 0x54444d43, core_sql, ARRAY_LEN(core_sql) }, /* TDMC */
+	[STORE_SMS] = { "sms", 0x54444d53, sms_sql, ARRAY_LEN(sms_sql) },     /* TDMS */
+};

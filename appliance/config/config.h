@@ -130,6 +130,8 @@ struct config {
 
 	struct {
 		struct sl domain;       /* "sms.localhost" */
+		struct sl server;       /* "192.0.2.1:5347": a foreign XMPP server; empty: our core */
+		struct sl server_secret_file, server_secret;
 		struct sl default_link; /* empty: any that serves the number */
 		struct sl
 			country_code; /* of national numbers, "49"; empty: only international ones */

@@ -152,23 +152,6 @@ static int check_pem(struct sl v, struct err *e)
 	return err_set(e, E_SYNTAX, NULL, "not a PEM text");
 }
 
-static int check_smpp_id(struct sl v, struct err *e)
-{
-	return v.n <= 15 ? 0 : err_set(e, E_TOOBIG, "SMPP 3.4 4.1.1", "at most 15 octets");
-}
-
-static int check_smpp_type(struct sl v, struct err *e)
-{
-	return v.n <= 12 ? 0 : err_set(e, E_TOOBIG, "SMPP 3.4 4.1.1", "at most 12 octets");
-}
-
-static int check_smpp_password(struct sl v, struct err *e)
-{
-	return v.n <= 8 ? 0
-			: err_set(e, E_TOOBIG, "SMPP 3.4 4.1.1",
-				  "an SMPP password has at most 8 octets");
-}
-
 /* ---- the table -------------------------------------------------------------------------------- */
 
 static const char *const levels[] = { "error", "warn", "notice", "info", "debug", NULL };
@@ -332,6 +315,11 @@ static const struct opt sasl_opts[] = {
 static const struct opt sms_opts[] = {
 	STR_("domain", TOP(sms.domain), "sms.localhost", 253, check_domain, SMS | CORE, true,
 	     "A message to +15550100@DOMAIN is an SMS to that number."),
+	STR_("server", TOP(sms.server), "", 253, NULL, SMS, true,
+	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 component; empty: our own core."),
+	FILE_("server_secret_file", TOP(sms.server_secret_file), "server_secret", true,
+	      "/etc/tandem/sms-server.secret", "The component's secret there."),
+	CONTENT_("server_secret", TOP(sms.server_secret), 1024, NULL, true, SMS),
 	STR_("default_link", TOP(sms.default_link), "", 64, NULL, SMS, false,
 	     "The link for numbers that no prefix decides; empty: the cheapest that is bound."),
 	STR_("country_code", TOP(sms.country_code), "", 3, check_country, SMS, false,
@@ -364,13 +352,13 @@ static const struct opt link_opts[] = {
 	  .help = "The SMS centre's name or address." },
 	UINT_("port", LINK(port), 2775, 1, 65535, SMS, false, "Its TCP port."),
 	{ .key = "system_id", .kind = OPT_STR, .offset = LINK(system_id), .max = 15,
-	  .required = true, .check = check_smpp_id, .who = SMS, .sample = "tandem",
+	  .required = true, .who = SMS, .sample = "tandem",
 	  .help = "Our name there." },
 	FILE_("password_file", LINK(password_file), "password", true,
 	      "/etc/tandem/carrier-a.password",
 	      "Our password there, in a file that is not readable by everyone."),
-	CONTENT_("password", LINK(password), 8, check_smpp_password, true, SMS),
-	STR_("system_type", LINK(system_type), "", 12, check_smpp_type, SMS, false,
+	CONTENT_("password", LINK(password), 8, NULL, true, SMS),
+	STR_("system_type", LINK(system_type), "", 12, NULL, SMS, false,
 	     "What some centres want to see (VMA, SMPP, ...)."),
 	ENUM_("tls", LINK(tls), CONFIG_LINK_TLS_OFF, link_tls, SMS, false,
 	      "unverified encrypts without knowing to whom."),

@@ -63,9 +63,9 @@ int schema_enum(const struct opt *o, struct sl v, uint32_t *v_r, struct err *e);
 #define WHERE_MAX 400
 int config_build(const json_t *doc, enum config_who who, const struct config **c_r,
 		 char where[WHERE_MAX], struct err *e);
-/* config_load on an open file. dir: what relative paths are relative to. */
-int config_load_fp(FILE *f, const char *name, struct sl dir, const struct config **c_r,
-		   struct err *e);
+/* config_load on a text. name: for messages; dir: what relative paths are relative to. */
+int config_load_text(struct sl text, const char *name, struct sl dir, const struct config **c_r,
+		     struct err *e);
 /* Settings that contradict each other. */
 int config_check(const struct config *c, enum config_who who, char where[WHERE_MAX],
 		 struct err *e);

@@ -357,6 +357,26 @@ int precis_enforce(struct arena *a, enum precis_profile prof, struct sl in, stru
 	return rc;
 }
 
+int precis_map_domain(struct arena *a, struct sl in, struct sl *out_r, struct err *e)
+{
+	struct cps s = { 0 };
+	int rc = to_cps(in, &s, e);
+
+	if (rc == 0) {
+		map_width(&s);
+		for (size_t i = 0; i < s.n; i++)
+			if (s.p[i] == 0x3002)
+				s.p[i] = '.';
+		rc = lower(&s);
+	}
+	if (rc == 0)
+		rc = compose(&s);
+	if (rc == 0)
+		rc = from_cps(a, &s, in, out_r);
+	free(s.p);
+	return rc;
+}
+
 /* Printable ASCII is right as it is. */
 static bool plain_ascii(struct sl s)
 {

@@ -5,7 +5,8 @@
 #include "appliance/fsm/fsm.h"
 #include "xmpp/router/session.h"
 
-enum user_state { USER_LOADING, USER_READY, USER_ABSENT, USER_GONE };
+/* FAILED: the store could not answer; tried again at the next use. */
+enum user_state { USER_LOADING, USER_READY, USER_ABSENT, USER_FAILED, USER_GONE };
 
 struct roster;
 
@@ -57,6 +58,8 @@ void route_new(struct worker *w, struct stanza *st_take);
 /* Deliver to one session, with its own trailing children. */
 void session_send(struct session *s, struct stanza *st, struct sl extra);
 void session_send_take(struct session *s, struct stanza *st_take);
+/* A session became available with priority >= 0: offline mail goes to it (CUST-11). */
+void deliver_flush(struct user *u);
 
 /* ---- services (STYLE section 2) ---------------------------------------------------------------- */
 

@@ -10,7 +10,7 @@
 #include "appliance/loop/tls.h"
 #include "translators/sms/sms.h"
 
-#define CORE_SOCKET    "core.sock" /* in our state folder: the core opens it there before it gives up its rights */
+
 #define STOP_WAIT_MS   2000u
 #define STOP_POLL_MS   20u
 #define NUMBERS_PAGE   1000u
@@ -218,7 +218,7 @@ static const struct component_ops core_ops = { core_up, core_down, core_stanza, 
 
 static int connect_core(struct sms_app *a, struct err *e)
 {
-	struct component_cfg c = { .domain = a->cfg->sms.domain, .unix_path = SL(CORE_SOCKET) };
+	struct component_cfg c = { .domain = a->cfg->sms.domain, .unix_path = SL(JAIL_CORE_SOCKET) };
 	char host[CONFIG_HOST_MAX];
 
 	if (a->cfg->sms.server.n) {
@@ -459,7 +459,6 @@ int sms_main(int argc, char **argv)
 	struct sms_app *a = &app;
 	struct child_def def = { .name = "tandem-sms", .who = CONFIG_SMS, .commands = sms_commands(), .reload = on_reload, .stop = on_stop };
 	struct err e = { 0 };
-	char dir[4096];
 
 	if (argc > 1) {
 		printf("tandem-sms is started by tandemd and takes no arguments (%s).\n", argv[1]);
@@ -473,9 +472,7 @@ int sms_main(int argc, char **argv)
 		return 1;
 	}
 	a->cfg = config_ref(child_config(a->child));
-	snprintf(dir, sizeof(dir), "%.*s/sms", SLARG(a->cfg->state_dir));
-	struct jail jail = { .dir = dir, .user = a->cfg->run_as.sms_user.p, .uid = a->cfg->run_as.first_uid + 1, .keep_resolver = true };
-	int rc = jail_enter(&jail, &e);
+	int rc = jail_enter(a->cfg, CONFIG_SMS, true, &e);
 	if (rc == 0)
 		rc = app_start(a, &e);
 	if (rc == 0)

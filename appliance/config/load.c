@@ -16,23 +16,23 @@
 #include "appliance/base/buf.h"
 
 /* A list that was not set; something that no file can contain. */
-#define UNSET "\001"
+#define UNSET      "\001"
 #define UNSET_LIST "{\"\001\"}"
 
-/* Put behind the text: libconfuse takes the end of the file for the end of every open section, and of
- * an open comment. If this is not found at the top, something was not closed. */
+/* Put behind the text: libconfuse takes the end of the file for the end of every open section, and
+ * of an open comment. If this is not found at the top, something was not closed. */
 #define END "end-of-configuration"
 
-#define OPTS_MAX      40
-#define TEXT_MAX      (1u << 20)
+#define OPTS_MAX 40
+#define TEXT_MAX (1u << 20)
 
 struct load {
-	const char *name;      /* of the file, for messages */
-	struct sl dir;         /* what relative paths are relative to */
-	json_t *lines;         /* "limits.depth": 12 */
+	const char *name; /* of the file, for messages */
+	struct sl dir;    /* what relative paths are relative to */
+	json_t *lines;    /* "limits.depth": 12 */
 	json_t *doc;
 	struct err *e;
-	bool failed;           /* the first error counts */
+	bool failed; /* the first error counts */
 };
 
 static __thread struct load *loading;
@@ -62,7 +62,7 @@ static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
 	say(loading, E_SYNTAX, cfg ? cfg->line : 0, text);
 }
 
-/* ---- the tree for libconfuse ------------------------------------------------------------------- */
+/* ---- the tree for libconfuse ---- */
 
 static const struct section *section_of(const cfg_t *cfg)
 {
@@ -84,7 +84,8 @@ static void key_of(const cfg_t *cfg, const char *opt, char key[WHERE_MAX])
 
 static int check_bool(struct sl v, bool *b_r, struct err *e)
 {
-	static const char *const yes[] = { "true", "yes", "on" }, *const no[] = { "false", "no", "off" };
+	static const char *const yes[] = { "true", "yes", "on" }, *const no[] = { "false", "no",
+										  "off" };
 
 	for (size_t i = 0; i < ARRAY_LEN(yes); i++)
 		if (sl_eq(v, sl_cstr(yes[i])) || sl_eq(v, sl_cstr(no[i]))) {
@@ -100,7 +101,8 @@ static int check_uint(const struct opt *o, struct sl v, uint64_t *v_r, struct er
 	int rc = sl_to_u64(v, UINT64_MAX, v_r);
 
 	if (rc == E_SYNTAX)
-		return err_set(e, rc, NULL, "\"" SLFMT "\" is not a number", SLARG(sl_sub(v, 0, 40)));
+		return err_set(e, rc, NULL, "\"" SLFMT "\" is not a number",
+			       SLARG(sl_sub(v, 0, 40)));
 	return schema_check_uint(o, rc == E_RANGE ? UINT64_MAX : *v_r, e);
 }
 
@@ -183,8 +185,8 @@ static void fill_opts(const struct section *s, cfg_opt_t *dst, size_t *n)
 		if (o->kind == OPT_CONTENT)
 			continue;
 		if (o->kind == OPT_LIST)
-			dst[(*n)++] = (cfg_opt_t)CFG_STR_LIST_CB(o->key, UNSET_LIST, CFGF_NONE,
-								 on_value);
+			dst[(*n)++] =
+				(cfg_opt_t)CFG_STR_LIST_CB(o->key, UNSET_LIST, CFGF_NONE, on_value);
 		else
 			dst[(*n)++] = (cfg_opt_t)CFG_STR_CB(o->key, UNSET, CFGF_NONE, on_value);
 	}
@@ -229,7 +231,7 @@ static cfg_t *tree_new(void)
 	return cfg;
 }
 
-/* ---- files that it names ------------------------------------------------------------------------ */
+/* ---- files that it names ---- */
 
 static int read_all(struct load *l, int fd, const char *path, const struct opt *file,
 		    const struct opt *content, struct buf *b)
@@ -296,15 +298,16 @@ static int add_content(struct load *l, const struct section *s, const struct opt
 		return err_set(l->e, E_TOOBIG, NULL, "path too long");
 	buf_init(&b, content->max + 2); /* a line end that will be cut */
 	rc = read_content(l, full, o, content, &b);
-	if (rc == 0 && json_object_set_new(into, o->content,
-					   json_stringn(buf_sl(&b).p, buf_sl(&b).n)) < 0)
+	if (rc == 0 &&
+	    json_object_set_new(into, o->content, json_stringn(buf_sl(&b).p, buf_sl(&b).n)) < 0)
 		rc = err_set(l->e, E_SYNTAX, NULL, "%.80s is not a text in UTF-8", full);
 	wipe(b.p, b.cap);
 	buf_free(&b);
 	return rc;
 }
 
-/* ---- from libconfuse's tree to the document ------------------------------------------------------- */
+/* ---- from libconfuse's tree to the document
+ * ------------------------------------------------------- */
 
 static json_t *list_value(cfg_t *cfg, const struct opt *o)
 {
@@ -427,7 +430,8 @@ static int to_json(struct load *l, cfg_t *cfg)
 	return rc;
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------ */
+/* ---- all of it
+ * ------------------------------------------------------------------------------------ */
 
 static int parse(struct load *l, const char *text)
 {
@@ -518,7 +522,9 @@ int config_load(const char *path, const struct config **c_r, struct err *e)
 	rc = read_text(f, path, &b, e);
 	if (rc == 0)
 		rc = config_load_text(buf_sl(&b), path,
-				      dir.n > 1 ? sl_sub(dir, 0, dir.n - 1) : dir.n ? dir : SL("."),
+				      dir.n > 1 ? sl_sub(dir, 0, dir.n - 1)
+				      : dir.n   ? dir
+						: SL("."),
 				      c_r, e);
 	buf_free(&b);
 	fclose(f);

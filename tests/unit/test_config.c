@@ -1,4 +1,5 @@
-/* test_config.c - tandem.conf: every refusal with its line and reason, defaults, the document, comparison. */
+/* test_config.c - tandem.conf: every refusal with its line and reason, defaults, the document,
+ * comparison. */
 #include "appliance/config/config.h"
 
 #include <setjmp.h>
@@ -54,7 +55,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	char cmd[100];
-	static const char *const names[] = { "crt", "key", "openkey", "open", "secret", "empty", "long", "latin1", "t.conf" };
+	static const char *const names[] = { "crt",   "key",  "openkey", "open",  "secret",
+					     "empty", "long", "latin1",  "t.conf" };
 
 	UNUSED(state);
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -66,7 +68,8 @@ static int teardown(void **state)
 
 #define HOST "host \"a.test\" {\n certificate_file = crt\n key_file = key\n}\n"
 
-/* ---- refusals ------------------------------------------------------------------------------------- */
+/* ---- refusals
+ * ------------------------------------------------------------------------------------- */
 
 static const struct refusal {
 	int code, line;
@@ -79,18 +82,22 @@ static const struct refusal {
 	{ E_SYNTAX, 2, "certificate", "host \"a.test\" {\ncertificate = \"-----BEGIN \"\n}\n" },
 	{ E_SYNTAX, 5, "garden", HOST "garden { }\n" },
 	/* types */
-	{ E_SYNTAX, 6, "limits.depth: \"deep\" is not a number", HOST "limits {\ndepth = deep\n}\n" },
+	{ E_SYNTAX, 6, "limits.depth: \"deep\" is not a number",
+	  HOST "limits {\ndepth = deep\n}\n" },
 	{ E_SYNTAX, 6, "limits.depth: \"-5\" is not a number", HOST "limits {\ndepth = -5\n}\n" },
-	{ E_SYNTAX, 6, "limits.depth: \"0x20\" is not a number", HOST "limits {\ndepth = 0x20\n}\n" },
+	{ E_SYNTAX, 6, "limits.depth: \"0x20\" is not a number",
+	  HOST "limits {\ndepth = 0x20\n}\n" },
 	{ E_SYNTAX, 6, "limits.depth: \"\" is not a number", HOST "limits {\ndepth = \"\"\n}\n" },
 	{ E_SYNTAX, 5, "neither true nor false", HOST "syslog = maybe\n" },
 	{ E_SYNTAX, 5, "is none of: error, warn, notice, info, debug", HOST "log_level = loud\n" },
-	{ E_SYNTAX, 6, "c2s.tls: \"no\" is none of: required, optional", HOST "c2s {\ntls = no\n}\n" },
+	{ E_SYNTAX, 6, "c2s.tls: \"no\" is none of: required, optional",
+	  HOST "c2s {\ntls = no\n}\n" },
 	{ E_SYNTAX, 6, "", HOST "limits {\ndepth = {1, 2}\n}\n" },
 	{ E_SYNTAX, 5, "", HOST "limits = 5\n" },
 	{ E_SYNTAX, 5, "", HOST "host { }\n" },
 	/* ranges */
-	{ E_SYNTAX, 6, "limits.depth: 7 is out of range: from 8 to 1000", HOST "limits {\ndepth = 7\n}\n" },
+	{ E_SYNTAX, 6, "limits.depth: 7 is out of range: from 8 to 1000",
+	  HOST "limits {\ndepth = 7\n}\n" },
 	{ E_SYNTAX, 6, "1001 is out of range", HOST "limits {\ndepth = 1001\n}\n" },
 	{ E_SYNTAX, 6, "is out of range", HOST "limits {\ndepth = 99999999999999999999999\n}\n" },
 	{ E_SYNTAX, 5, "65 is out of range: from 0 to 64", HOST "workers = 65\n" },
@@ -103,7 +110,8 @@ static const struct refusal {
 	{ E_SYNTAX, 6, "is not ADDRESS:PORT", HOST "c2s {\nlisten = {\":5222\"}\n}\n" },
 	{ E_SYNTAX, 6, "is not ADDRESS:PORT", HOST "c2s {\nlisten = {\"[::1]\"}\n}\n" },
 	{ E_SYNTAX, 6, "is not ADDRESS:PORT", HOST "c2s {\nlisten = {\"[1.2.3.4]:1\"}\n}\n" },
-	{ E_SYNTAX, 6, "not a mechanism", HOST "sasl {\nmechanisms = {\"SCRAM-SHA-1\", \"ANONYMOUS\"}\n}\n" },
+	{ E_SYNTAX, 6, "not a mechanism",
+	  HOST "sasl {\nmechanisms = {\"SCRAM-SHA-1\", \"ANONYMOUS\"}\n}\n" },
 	{ E_SYNTAX, 5, "absolute path", HOST "state_dir = here\n" },
 	{ E_SYNTAX, 5, "absolute path", HOST "state_dir = \"\"\n" },
 	{ E_SYNTAX, 1, "lower case", "host \"A.test\" { }\n" },
@@ -115,47 +123,69 @@ static const struct refusal {
 	{ E_SYNTAX, 5, "international form", HOST "handset \"5550100\" { }\n" },
 	{ E_SYNTAX, 5, "international form", HOST "handset \"+0155501\" { }\n" },
 	{ E_SYNTAX, 5, "international form", HOST "handset \"+1\" { }\n" },
-	{ E_SYNTAX, 5, "longer than 15 octets", HOST "link \"l\" { host = h system_id = 1234567890123456 }\n" },
-	{ E_SYNTAX, 5, "beginning of a number", HOST "link \"l\" { host = h system_id = s prefixes = {\"49\"} }\n" },
+	{ E_SYNTAX, 5, "longer than 15 octets",
+	  HOST "link \"l\" { host = h system_id = 1234567890123456 }\n" },
+	{ E_SYNTAX, 5, "beginning of a number",
+	  HOST "link \"l\" { host = h system_id = s prefixes = {\"49\"} }\n" },
 	{ E_SYNTAX, 6, "country code", HOST "sms {\ncountry_code = \"+49\"\n}\n" },
 	{ E_SYNTAX, 6, "begin with 0", HOST "sms {\ncountry_code = \"049\"\n}\n" },
-	{ E_SYNTAX, 5, "is none of: answer, report", HOST "handset \"+15550100\" { behaviour = rude }\n" },
+	{ E_SYNTAX, 5, "is none of: answer, report",
+	  HOST "handset \"+15550100\" { behaviour = rude }\n" },
 	/* twice */
-	{ E_SYNTAX, 6, "workers: is set twice, first in line 5", HOST "workers = 1\nworkers = 2\n" },
-	{ E_SYNTAX, 7, "limits.depth: is set twice, first in line 5", HOST "limits { depth = 9\n}\nlimits { depth = 9 }\n" },
-	{ E_SYNTAX, 6, "c2s.listen: is set twice", HOST "c2s { listen = {\"*:1\"}\nlisten = {\"*:2\"} }\n" },
+	{ E_SYNTAX, 6, "workers: is set twice, first in line 5",
+	  HOST "workers = 1\nworkers = 2\n" },
+	{ E_SYNTAX, 7, "limits.depth: is set twice, first in line 5",
+	  HOST "limits { depth = 9\n}\nlimits { depth = 9 }\n" },
+	{ E_SYNTAX, 6, "c2s.listen: is set twice",
+	  HOST "c2s { listen = {\"*:1\"}\nlisten = {\"*:2\"} }\n" },
 	{ E_SYNTAX, 5, "a.test", HOST "host \"a.test\" { }\n" },
 	{ E_EXISTS, 5, "is there twice", HOST "c2s { listen = {\"*:1\", \"*:1\"} }\n" },
 	/* missing */
 	{ E_STATE, 0, "no host section", "" },
-	{ E_STATE, 1, "host[a.test]: no certificate_file and key_file, but TLS", "host \"a.test\" { }\n" },
+	{ E_STATE, 1, "host[a.test]: no certificate_file and key_file, but TLS",
+	  "host \"a.test\" { }\n" },
 	{ E_STATE, 1, "one is missing", "host \"a.test\" { certificate_file = crt }\n" },
 	{ E_NOTFOUND, 5, "link[l].host: is missing", HOST "link \"l\" { system_id = s }\n" },
 	{ E_NOTFOUND, 5, "link[l].system_id: is missing", HOST "link \"l\" { host = h }\n" },
 	{ E_STATE, 5, "component without a secret", HOST "component \"c.test\" { }\n" },
 	/* contradictions */
 	{ E_STATE, 5, "sms.domain: is also a host", HOST "sms { domain = a.test }\n" },
-	{ E_STATE, 5, "component[a.test]: is also a host", HOST "component \"a.test\" { secret_file = secret }\n" },
-	{ E_STATE, 5, "domain of the SMS translator", HOST "component \"sms.localhost\" { secret_file = secret }\n" },
-	{ E_STATE, 7, "c2s.listen_tls: *:1 is also in c2s.listen", HOST "c2s {\nlisten = {\"*:1\"}\nlisten_tls = {\"*:1\"}\n}\n" },
-	{ E_STATE, 6, "is more than limits.stanza_octets", HOST "limits {\npreauth_stanza_octets = 500000\n}\n" },
-	{ E_STATE, 6, "is less than limits.stanza_octets", HOST "limits {\ncomponent_stanza_octets = 10000\n}\n" },
-	{ E_STATE, 6, "is less than one stanza", HOST "limits {\noutput_queue_octets = 65536\n}\n" },
-	{ E_STATE, 6, "is less than limits.stanzas_per_second", HOST "limits {\nstanza_burst = 10\n}\n" },
-	{ E_STATE, 6, "is more than limits.connections", HOST "limits {\nconnections_per_address = 200000\n}\n" },
+	{ E_STATE, 5, "component[a.test]: is also a host",
+	  HOST "component \"a.test\" { secret_file = secret }\n" },
+	{ E_STATE, 5, "domain of the SMS translator",
+	  HOST "component \"sms.localhost\" { secret_file = secret }\n" },
+	{ E_STATE, 7, "c2s.listen_tls: *:1 is also in c2s.listen",
+	  HOST "c2s {\nlisten = {\"*:1\"}\nlisten_tls = {\"*:1\"}\n}\n" },
+	{ E_STATE, 6, "is more than limits.stanza_octets",
+	  HOST "limits {\npreauth_stanza_octets = 500000\n}\n" },
+	{ E_STATE, 6, "is less than limits.stanza_octets",
+	  HOST "limits {\ncomponent_stanza_octets = 10000\n}\n" },
+	{ E_STATE, 6, "is less than one stanza",
+	  HOST "limits {\noutput_queue_octets = 65536\n}\n" },
+	{ E_STATE, 6, "is less than limits.stanzas_per_second",
+	  HOST "limits {\nstanza_burst = 10\n}\n" },
+	{ E_STATE, 6, "is more than limits.connections",
+	  HOST "limits {\nconnections_per_address = 200000\n}\n" },
 	{ E_STATE, 7, "nobody could log in", HOST "sasl {\nmechanisms = {}\n}\n" },
-	{ E_STATE, 6, "is less than sms.retry_min", HOST "sms { retry_min_seconds = 60\nretry_max_seconds = 30 }\n" },
-	{ E_STATE, 6, "is less than reconnect_min", HOST "link \"l\" { host = h system_id = s reconnect_min_seconds = 9\nreconnect_max_seconds = 8 }\n" },
-	{ E_STATE, 5, "no use without tls = verify", HOST "link \"l\" { host = h system_id = s ca_file = crt }\n" },
+	{ E_STATE, 6, "is less than sms.retry_min",
+	  HOST "sms { retry_min_seconds = 60\nretry_max_seconds = 30 }\n" },
+	{ E_STATE, 6, "is less than reconnect_min",
+	  HOST
+	  "link \"l\" { host = h system_id = s reconnect_min_seconds = 9\nreconnect_max_seconds = 8 }\n" },
+	{ E_STATE, 5, "no use without tls = verify",
+	  HOST "link \"l\" { host = h system_id = s ca_file = crt }\n" },
 	/* files */
 	{ E_NOTFOUND, 2, "No such file", "host \"a.test\" {\ncertificate_file = missing\n}\n" },
 	{ E_SYNTAX, 2, "not a PEM text", "host \"a.test\" {\ncertificate_file = secret\n}\n" },
 	{ E_IO, 2, "not a plain file", "host \"a.test\" {\ncertificate_file = \"/dev/zero\"\n}\n" },
 	{ E_IO, 2, "not a plain file", "host \"a.test\" {\ncertificate_file = \"/tmp\"\n}\n" },
-	{ E_DENIED, 3, "can be read by everyone", "host \"a.test\" {\ncertificate_file = crt\nkey_file = openkey\n}\n" },
-	{ E_DENIED, 5, "can be read by everyone", HOST "component \"c.test\" { secret_file = open }\n" },
+	{ E_DENIED, 3, "can be read by everyone",
+	  "host \"a.test\" {\ncertificate_file = crt\nkey_file = openkey\n}\n" },
+	{ E_DENIED, 5, "can be read by everyone",
+	  HOST "component \"c.test\" { secret_file = open }\n" },
 	{ E_SYNTAX, 5, "is empty", HOST "component \"c.test\" { secret_file = empty }\n" },
-	{ E_TOOBIG, 5, "longer than 8 octets", HOST "link \"l\" { host = h system_id = s password_file = long }\n" },
+	{ E_TOOBIG, 5, "longer than 8 octets",
+	  HOST "link \"l\" { host = h system_id = s password_file = long }\n" },
 	{ E_SYNTAX, 5, "UTF-8", HOST "component \"c.test\" { secret_file = latin1 }\n" },
 	/* the grammar */
 	{ E_SYNTAX, 5, "", HOST "limits {\n" },
@@ -181,12 +211,15 @@ static void every_refusal(void **state)
 		if (rc == 0)
 			fail_msg("accepted: %s", r->text);
 		assert_null(c);
-		snprintf(place, sizeof(place), r->line ? "%s/t.conf:%d: " : "%s/t.conf: ", dir, r->line);
-		if (r->line == 5 && !*r->why) /* where a broken grammar ends depends on the parser */
+		snprintf(place, sizeof(place), r->line ? "%s/t.conf:%d: " : "%s/t.conf: ", dir,
+			 r->line);
+		if (r->line == 5 &&
+		    !*r->why) /* where a broken grammar ends depends on the parser */
 			snprintf(place, sizeof(place), "%s/t.conf:", dir);
-		if (rc != r->code || strncmp(e.text, place, strlen(place)) != 0 || !strstr(e.text, r->why))
-			fail_msg("case %zu\n%s\nwanted %s at %s \"%s\"\ngot %s \"%s\"", i, r->text, e_name(r->code),
-				 place, r->why, e_name(rc), e.text);
+		if (rc != r->code || strncmp(e.text, place, strlen(place)) != 0 ||
+		    !strstr(e.text, r->why))
+			fail_msg("case %zu\n%s\nwanted %s at %s \"%s\"\ngot %s \"%s\"", i, r->text,
+				 e_name(r->code), place, r->why, e_name(rc), e.text);
 	}
 }
 
@@ -200,7 +233,8 @@ static void missing_file(void **state)
 	assert_string_equal(e.text, "cannot read /nowhere/tandem.conf: No such file or directory");
 }
 
-/* ---- what is accepted ------------------------------------------------------------------------------- */
+/* ---- what is accepted
+ * ------------------------------------------------------------------------------- */
 
 static void defaults(void **state)
 {
@@ -304,14 +338,18 @@ static void optional_tls(void **state)
 	struct err e;
 
 	UNUSED(state);
-	assert_int_equal(load("host \"a.test\" { }\nc2s { tls = optional listen_tls = {} listen = \"*:7\" }\n", &c, &e), 0);
+	assert_int_equal(
+		load("host \"a.test\" { }\nc2s { tls = optional listen_tls = {} listen = \"*:7\" }\n",
+		     &c, &e),
+		0);
 	assert_int_equal(c->c2s.tls, CONFIG_C2S_TLS_OPTIONAL);
 	assert_int_equal(c->c2s.listen.n, 1); /* one member needs no braces */
 	assert_string_equal(c->c2s.listen.v[0].p, "*:7");
 	config_unref(&c);
 }
 
-/* ---- the document ------------------------------------------------------------------------------------ */
+/* ---- the document
+ * ------------------------------------------------------------------------------------ */
 
 static void round_trip(const struct config *c, enum config_who who)
 {
@@ -375,11 +413,15 @@ static void bad_documents(void **state)
 	refuse_doc("{\"host\": {}}", CONFIG_SMS, "host: must be a list");
 	refuse_doc("{\"host\": [5]}", CONFIG_SMS, "with a name");
 	refuse_doc("{\"host\": [{}]}", CONFIG_SMS, "with a name");
-	refuse_doc("{\"host\": [{\"name\": \"A\"}]}", CONFIG_SMS, "host[A]: domains are written in lower");
+	refuse_doc("{\"host\": [{\"name\": \"A\"}]}", CONFIG_SMS,
+		   "host[A]: domains are written in lower");
 	refuse_doc("{\"host\": [{\"name\": \"a\"}, {\"name\": \"a\"}]}", CONFIG_SMS, "there twice");
-	refuse_doc("{\"host\": [{\"name\": \"a\", \"key\": \"x\"}]}", CONFIG_SMS, "host[a].key: unknown option");
-	refuse_doc("{\"host\": [{\"name\": \"a\"}], \"limits\": {}}", CONFIG_SMS, "limits: is not for this process");
-	refuse_doc("{\"host\": [{\"name\": \"a\"}], \"link\": []}", CONFIG_CORE, "link: is not for this process");
+	refuse_doc("{\"host\": [{\"name\": \"a\", \"key\": \"x\"}]}", CONFIG_SMS,
+		   "host[a].key: unknown option");
+	refuse_doc("{\"host\": [{\"name\": \"a\"}], \"limits\": {}}", CONFIG_SMS,
+		   "limits: is not for this process");
+	refuse_doc("{\"host\": [{\"name\": \"a\"}], \"link\": []}", CONFIG_CORE,
+		   "link: is not for this process");
 	refuse_doc("{\"workers\": \"5\"}", CONFIG_CORE, "workers: must be a number");
 	refuse_doc("{\"workers\": -1}", CONFIG_CORE, "workers: must be a number");
 	refuse_doc("{\"workers\": 65}", CONFIG_CORE, "out of range");
@@ -395,15 +437,18 @@ static void bad_documents(void **state)
 	refuse_doc("{\"state_dir\": \"/a\\u0000b\"}", CONFIG_CORE, "not a text in UTF-8");
 	refuse_doc("{\"host\": [{\"name\": \"a\"}]}", CONFIG_CORE, "no certificate_file");
 	refuse_doc("{}", CONFIG_SMS, "no host section");
-	refuse_doc("{\"host\": [{\"name\": \"a\"}], \"link\": [{\"name\": \"l\"}]}", CONFIG_SMS, "host: is missing");
+	refuse_doc("{\"host\": [{\"name\": \"a\"}], \"link\": [{\"name\": \"l\"}]}", CONFIG_SMS,
+		   "host: is missing");
 }
 
 static void lone_links(void **state)
 {
 	struct config_link *l = NULL;
 	struct err e;
-	json_t *j = json_loads("{\"name\": \"l\", \"host\": \"h\", \"port\": 1, \"system_id\": \"s\","
-			       "\"password\": \"p\", \"prefixes\": [\"+1\"]}", 0, NULL);
+	json_t *j =
+		json_loads("{\"name\": \"l\", \"host\": \"h\", \"port\": 1, \"system_id\": \"s\","
+			   "\"password\": \"p\", \"prefixes\": [\"+1\"]}",
+			   0, NULL);
 
 	UNUSED(state);
 	assert_int_equal(config_link_from_json(j, &l, &e), 0);
@@ -421,7 +466,8 @@ static void lone_links(void **state)
 	json_decref(j);
 }
 
-/* ---- comparison --------------------------------------------------------------------------------------- */
+/* ---- comparison
+ * --------------------------------------------------------------------------------------- */
 
 static char seen[1000];
 
@@ -453,7 +499,8 @@ static void compare(void **state)
 	if (load(text, &b, &e) < 0)
 		fail_msg("%s", e.text);
 	config_compare(a, b, CONFIG_ALL, differs, NULL);
-	assert_string_equal(seen, "workers! limits.depth link[l1] link[l9] link[l2] handset[+15550199]! ");
+	assert_string_equal(
+		seen, "workers! limits.depth link[l1] link[l9] link[l2] handset[+15550199]! ");
 	seen[0] = '\0';
 	config_compare(a, b, CONFIG_CORE, differs, NULL);
 	assert_string_equal(seen, "workers! limits.depth ");
@@ -485,7 +532,8 @@ static void addresses(void **state)
 	assert_int_equal(config_split_address(SL_NULL, h, &port), E_SYNTAX);
 }
 
-/* ---- what is printed ------------------------------------------------------------------------------------ */
+/* ---- what is printed
+ * ------------------------------------------------------------------------------------ */
 
 static void compare_page(const char *path, struct buf *b)
 {
@@ -517,8 +565,8 @@ static char *replaced(char *text_take, const char *from, const char *to)
 	return p;
 }
 
-/* The sample is a configuration; so it is with every commented-out line in force (all: the defaults that it shows are
- * values that are accepted). */
+/* The sample is a configuration; so it is with every commented-out line in force (all: the defaults
+ * that it shows are values that are accepted). */
 static void sample_loads(const char *sample, bool all)
 {
 	const struct config *c = NULL, *plain = NULL;
@@ -540,10 +588,13 @@ static void sample_loads(const char *sample, bool all)
 		assert_int_equal(c->nhandset, 1);
 		assert_int_equal(c->ncomponent, 1);
 	}
-	assert_int_equal(load("host \"example.com\" { certificate_file = crt key_file = key }\n", &plain, &e), 0);
+	assert_int_equal(load("host \"example.com\" { certificate_file = crt key_file = key }\n",
+			      &plain, &e),
+			 0);
 	seen[0] = '\0';
 	config_compare(plain, c, CONFIG_ALL, differs, NULL);
-	assert_string_equal(seen, all ? "component[irc.example.com] link[carrier-a] handset[+15550100]! " : "");
+	assert_string_equal(
+		seen, all ? "component[irc.example.com] link[carrier-a] handset[+15550100]! " : "");
 	config_unref(&plain);
 	config_unref(&c);
 	free(text);
@@ -570,11 +621,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_refusal), cmocka_unit_test(missing_file),
-		cmocka_unit_test(defaults),	 cmocka_unit_test(everything),
+		cmocka_unit_test(defaults),      cmocka_unit_test(everything),
 		cmocka_unit_test(add_to_a_list), cmocka_unit_test(optional_tls),
-		cmocka_unit_test(documents),	 cmocka_unit_test(bad_documents),
-		cmocka_unit_test(lone_links),	 cmocka_unit_test(compare),
-		cmocka_unit_test(addresses),	 cmocka_unit_test(pages),
+		cmocka_unit_test(documents),     cmocka_unit_test(bad_documents),
+		cmocka_unit_test(lone_links),    cmocka_unit_test(compare),
+		cmocka_unit_test(addresses),     cmocka_unit_test(pages),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -10,7 +10,7 @@
 #include "appliance/loop/tls.h"
 #include "translators/sms/sms.h"
 
-#define CORE_SOCKET    "core.sock" /* in our state folder: the core opens it there before it gives up its rights */
+
 #define STOP_WAIT_MS   2000u
 #define STOP_POLL_MS   20u
 #define NUMBERS_PAGE   1000u
@@ -218,7 +218,7 @@ static const struct component_ops core_ops = { core_up, core_down, core_stanza, 
 
 static int connect_core(struct sms_app *a, struct err *e)
 {
-	struct component_cfg c = { .domain = a->cfg->sms.domain, .unix_path = SL(CORE_SOCKET) };
+	struct component_cfg c = { .domain = a->cfg->sms.domain, .unix_path = SL(JAIL_CORE_SOCKET) };
 	char host[CONFIG_HOST_MAX];
 
 	if (a->cfg->sms.server.n) {
@@ -302,8 +302,11 @@ static int load_links(struct sms_app *a, struct err *e)
 	return rc;
 }
 
-static int start(struct sms_app *a, struct err *e)
+int app_start(struct sms_app *a, struct err *e)
 {
+	set_numplan(a);
+	if (!a->traces.next)
+		list_init(&a->traces);
 	struct store_cfg sc = { .engine = "sqlite", .path = "sms.db", .schema = STORE_SMS, .readers = 2 };
 	int rc = loop_new((enum loop_backend)a->cfg->event_backend, &a->loop, e);
 
@@ -317,7 +320,7 @@ static int start(struct sms_app *a, struct err *e)
 	}
 	if (rc == 0)
 		rc = resolver_new(a->loop, &a->resolver, e);
-	if (rc == 0 && (numbers_new(&a->numbers) < 0 || out_new(a, &a->out) < 0 || outcome_new(a, &a->outcome) < 0 ||
+	if (rc == 0 && (numbers_new(&a->numbers) < 0 || quota_new(&a->quota) < 0 || out_new(a, &a->out) < 0 || outcome_new(a, &a->outcome) < 0 ||
 			in_new(a, &a->in) < 0 || outbox_new(a->loop, a->store, &a->ids, &a->outbox) < 0))
 		rc = err_set(e, E_NOMEM, NULL, "out of memory");
 	if (rc == 0)
@@ -350,6 +353,7 @@ static void on_purge(struct loop_timer *t)
 
 	loop_timer_set(a->loop, t, PURGE_EVERY_MS, on_purge);
 	outcome_settle(a->outcome);
+	quota_sweep(a->quota, clock_mono_ms());
 	if (a->purging || keep > now)
 		return;
 	a->purging = true;
@@ -429,7 +433,7 @@ static void on_stop(void *self)
 	loop_timer_set(a->loop, &a->stop_timer, 1, on_stop_poll);
 }
 
-static void finish(struct sms_app *a)
+void app_finish(struct sms_app *a)
 {
 	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
 		if (a->bearer[i])
@@ -445,6 +449,7 @@ static void finish(struct sms_app *a)
 	in_free(&a->in);
 	outbox_free(&a->outbox);
 	numbers_free(&a->numbers);
+	quota_free(&a->quota);
 	if (a->resolver)
 		resolver_free(&a->resolver);
 	loop_timer_clear(&a->purge_timer);
@@ -456,13 +461,11 @@ int sms_main(int argc, char **argv)
 	struct sms_app *a = &app;
 	struct child_def def = { .name = "tandem-sms", .who = CONFIG_SMS, .commands = sms_commands(), .reload = on_reload, .stop = on_stop };
 	struct err e = { 0 };
-	char dir[4096];
 
 	if (argc > 1) {
 		printf("tandem-sms is started by tandemd and takes no arguments (%s).\n", argv[1]);
 		return 2;
 	}
-	list_init(&a->traces);
 	rnd_init();
 	hash_key_init();
 	tls_init();
@@ -471,12 +474,9 @@ int sms_main(int argc, char **argv)
 		return 1;
 	}
 	a->cfg = config_ref(child_config(a->child));
-	set_numplan(a);
-	snprintf(dir, sizeof(dir), "%.*s/sms", SLARG(a->cfg->state_dir));
-	struct jail jail = { .dir = dir, .user = a->cfg->run_as.sms_user.p, .uid = a->cfg->run_as.first_uid + 1, .keep_resolver = true };
-	int rc = jail_enter(&jail, &e);
+	int rc = jail_enter(a->cfg, CONFIG_SMS, true, &e);
 	if (rc == 0)
-		rc = start(a, &e);
+		rc = app_start(a, &e);
 	if (rc == 0)
 		rc = child_attach(a->child, a->loop, &e);
 	if (rc < 0) {
@@ -487,7 +487,7 @@ int sms_main(int argc, char **argv)
 	loop_timer_set(a->loop, &a->purge_timer, PURGE_EVERY_MS, on_purge);
 	child_ready(a->child, NULL);
 	loop_run(a->loop);
-	finish(a);
+	app_finish(a);
 	child_free(&a->child);
 	return 0;
 }

@@ -19,6 +19,7 @@
 #include "translators/common/ids.h"
 #include "translators/common/numplan.h"
 #include "translators/common/outbox.h"
+#include "translators/common/quota.h"
 #include "translators/sms/bearer.h"
 
 #define SMS_BEARERS_MAX 64
@@ -45,6 +46,7 @@ struct sms_app {
 	struct component *core;
 	bool core_custody;
 	struct outbox *outbox;
+	struct quota *quota;
 	struct ids ids;
 	struct bearer *bearer[SMS_BEARERS_MAX];
 	bool bearer_from_config[SMS_BEARERS_MAX];
@@ -118,6 +120,10 @@ void gateway_stanza(struct sms_app *a, struct stanza *st_take, struct component_
 
 /* ---- app.c -------------------------------------------------------------------------------------- */
 
+/* After a->cfg is set and the working folder is the state folder: loop, store, tables, bearers, the stream to the core. */
+int app_start(struct sms_app *a, struct err *e);
+/* After the loop: settles what is in flight, commits, frees. The loop and bus stay. */
+void app_finish(struct sms_app *a);
 /* The bearer for a number: longest prefix, then lowest cost, among those up with room; `link` (or the account's) is preferred where it
  * is set. NULL: none now. any_r: one serves the number at all. */
 struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bool *any_r);

@@ -430,8 +430,10 @@ static char escape_at(struct sl s, size_t i)
 	if (s.n - i < 3 || s.p[i] != '\\')
 		return 0;
 	int hi = hex_digit(s.p[i + 1]), lo = hex_digit(s.p[i + 2]);
-	char c = hi >= 0 && lo >= 0 ? (char)(hi << 4 | lo) : 0;
-	return c && strchr(escaped, c) ? c : 0;
+	if (hi < 0 || lo < 0)
+		return 0;
+	char c = (char)(hi << 4 | lo);
+	return c && strchr(escaped, c) ? c : '\0';
 }
 
 static bool must_escape(struct sl s, size_t i)

@@ -101,6 +101,7 @@ struct worker {
 	struct htable components;        /* struct component, by domain */
 	struct list conns;               /* access: all streams of this worker */
 	uint64_t last_id;                /* worker_new_id */
+	uint64_t push_id;                /* of iqs that we ask: roster pushes */
 	_Atomic uint64_t counter[CNT_MAX]; /* written here, read by others, relaxed */
 	struct router *router;           /* router's own state */
 	struct trace_table *trace;       /* JIDs being traced, usually NULL */

@@ -64,31 +64,23 @@ struct xml_stream {
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static bool fail_now(void)
-{
-	return base_fail_nth_alloc && --base_fail_nth_alloc == 0;
-}
-
-static void *mem_alloc(size_t n)
-{
-	return fail_now() ? NULL : malloc(n);
-}
-
 static void *mem_realloc(void *p, size_t n)
 {
-	return fail_now() ? NULL : realloc(p, n);
+	if (base_fail_nth_alloc && --base_fail_nth_alloc == 0)
+		return NULL;
+	return realloc(p, n);
 }
 
-static const XML_Memory_Handling_Suite memory = { mem_alloc, mem_realloc, free };
+static const XML_Memory_Handling_Suite memory = { base_malloc, mem_realloc, free };
 
 int xml_pool_new(struct xml_pool **p_r, unsigned spare_max)
 {
-	struct xml_pool *p = mem_alloc(sizeof(*p));
+	struct xml_pool *p = base_malloc(sizeof(*p));
 
 	if (!p)
 		return E_NOMEM;
 	*p = (struct xml_pool){ .max = spare_max };
-	p->spare = spare_max ? mem_alloc(spare_max * sizeof(*p->spare)) : NULL;
+	p->spare = spare_max ? base_malloc(spare_max * sizeof(*p->spare)) : NULL;
 	if (spare_max && !p->spare) {
 		free(p);
 		return E_NOMEM;
@@ -370,7 +362,7 @@ static int save_header(struct xml_stream *x, const struct xml_node *decls, const
 	xml_out_init(&w, NULL, 0);
 	put_header(&w, decls, prefix, root->name);
 	size_t n = w.need;
-	x->header = mem_alloc(n + 1);
+	x->header = base_malloc(n + 1);
 	if (!x->header)
 		return E_NOMEM;
 	xml_out_init(&w, x->header, n);
@@ -486,7 +478,8 @@ static void deliver(struct xml_stream *x)
 	if (end - x->mark > KEEP_OCTETS)
 		x->big = true;
 	x->mark = end;
-	x->a = NULL;
+	if (!x->given_arena)
+		x->a = NULL;
 	x->cur = NULL;
 	x->text_end = NULL;
 	after_callback(x, x->ops->on_element(x->self, a, n));
@@ -917,7 +910,7 @@ size_t xml_stream_unread(const struct xml_stream *x)
 int xml_stream_new(struct xml_pool *p, const struct xml_limits *lim, const struct xml_stream_ops *ops, void *self,
 		   struct xml_stream **x_r)
 {
-	struct xml_stream *x = mem_alloc(sizeof(*x));
+	struct xml_stream *x = base_malloc(sizeof(*x));
 
 	if (!x)
 		return E_NOMEM;

@@ -7,12 +7,13 @@
 
 struct block {
 	struct block *next;
+	size_t size;
 };
 
 struct arena {
 	char *cur, *end;
 	struct block *more;
-	size_t used, total, cap;
+	size_t used, total, cap, first;
 };
 
 #define ALIGN 16u
@@ -30,6 +31,7 @@ struct arena *arena_new(size_t first, size_t cap)
 	a->more = NULL;
 	a->used = 0;
 	a->total = first;
+	a->first = first;
 	a->cap = cap < first ? first : cap;
 	return a;
 }
@@ -49,6 +51,18 @@ void arena_free(struct arena **ap)
 	free(a);
 }
 
+void arena_wipe_free(struct arena **ap)
+{
+	struct arena *a = *ap;
+
+	if (a) {
+		for (struct block *b = a->more; b; b = b->next)
+			wipe((char *)b + BHEAD, b->size);
+		wipe((char *)a + HEAD, a->first);
+	}
+	arena_free(ap);
+}
+
 static char *more(struct arena *a, size_t n)
 {
 	size_t size = a->total < 512 ? 512 : a->total;
@@ -63,6 +77,7 @@ static char *more(struct arena *a, size_t n)
 	if (!b)
 		return NULL;
 	b->next = a->more;
+	b->size = size;
 	a->more = b;
 	a->total += size;
 	a->cur = (char *)b + BHEAD;

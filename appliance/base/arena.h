@@ -15,6 +15,8 @@ struct arena;
 /* first: octets usable before a second malloc; cap: most octets ever. NULL when out of memory. */
 struct arena *arena_new(size_t first, size_t cap);
 void arena_free(struct arena **a);
+/* The same for one that held secrets: wiped first. */
+void arena_wipe_free(struct arena **a);
 
 /* 16-octet aligned, not zeroed. NULL: cap or memory. */
 void *arena_alloc(struct arena *a, size_t n) __attribute__((malloc));

@@ -144,6 +144,8 @@ int secret_set(struct secret *s, struct sl value);
 void secret_clear(struct secret *s);
 
 /* Banned calls: unbounded, or hide errors. Their headers are included above, before the poison. */
+#undef sprintf
+#undef vsprintf
 #pragma GCC poison strcpy strcat sprintf vsprintf strtok atoi atol gets
 
 #endif

@@ -2,27 +2,43 @@
 #ifndef TANDEM_XMPP_ROUTER_H
 #define TANDEM_XMPP_ROUTER_H
 
+#include "appliance/fsm/fsm.h"
 #include "xmpp/router/session.h"
 
-enum user_state { USER_LOADING, USER_READY, USER_ABSENT };
+/* FAILED: the store could not answer; tried again at the next use. */
+enum user_state { USER_LOADING, USER_READY, USER_ABSENT, USER_FAILED, USER_GONE };
 
 struct roster;
 
 /* An account that is in use (has sessions, or has just been sent something). In its owner's table; freed some time
  * after its last use. Loading asks the store for account and roster; stanzas that come meanwhile wait in order. */
 struct user {
+	struct fsm fsm;              /* state is enum user_state */
 	struct hnode hn;
-	struct jid jid;              /* bare */
 	struct worker *w;
-	uint8_t state;               /* enum user_state; fsm in user.c */
+	struct jid jid;              /* bare; the text follows the struct */
 	struct list sessions;        /* struct session.user_node, oldest first */
-	unsigned nsessions, navailable;
 	struct roster *roster;       /* services/roster.c; NULL until ready */
-	struct list mail;            /* struct mail in flight */
-	struct list waiting;         /* stanzas that wait for the load */
+	struct pager *pager;         /* offline mail is being sent; usually NULL */
+	struct list waiting;         /* what waits for the load */
 	struct loop_timer idle;
-	uint32_t mail_count;         /* rows known to be stored and not in flight: an estimate for the limit */
+	uint32_t refs;               /* sessions, mail in flight, operations under way: not freed while > 0 */
+	uint32_t mail_count;         /* rows stored and not in flight: never less than there are */
+	uint16_t nsessions, navailable;
+	bool used;                   /* since the timer was set */
+	bool stale;                  /* load again when the load under way is done */
 };
+static inline bool user_ready(const struct user *u)
+{
+	return u->fsm.state == USER_READY;
+}
+static inline void user_hold(struct user *u)
+{
+	u->refs++;
+}
+void user_release(struct user *u); /* arms the idle timer with the last one; never frees at once */
+/* The store failed in the middle of a change, or the account changed: load it anew. */
+void user_reload(struct user *u);
 
 /* The user of a bare JID of this worker, made (state LOADING) when it is not there. NULL: out of memory. */
 struct user *user_get(struct worker *w, struct sl bare);
@@ -35,9 +51,15 @@ struct session *user_session(struct user *u, struct sl resource);
 void route(struct worker *w, struct stanza *st_take, uint64_t mail_id);
 /* Answer a stanza with an error (no-op for those that must not be answered). */
 void route_error(struct worker *w, const struct stanza *st, enum stanza_cond c, struct sl text);
+/* A copy of st, which must be sealed, with other addresses (NULL: the same) for to: the children are shared. */
+void route_copy(struct worker *w, struct stanza *st, const struct jid *from, const struct jid *to);
+/* Seal and route a stanza that was built here: NULL and failures to seal are dropped. */
+void route_new(struct worker *w, struct stanza *st_take);
 /* Deliver to one session, with its own trailing children. */
 void session_send(struct session *s, struct stanza *st, struct sl extra);
 void session_send_take(struct session *s, struct stanza *st_take);
+/* A session became available with priority >= 0: offline mail goes to it (CUST-11). */
+void deliver_flush(struct user *u);
 
 /* ---- services (STYLE section 2) ---------------------------------------------------------------- */
 
@@ -71,20 +93,23 @@ struct service {
 	const char *const *features; /* disco#info of hosts, NULL-terminated; may be NULL */
 	const char *const *account_features; /* disco#info of accounts; may be NULL */
 	/* Hooks; NULL: none. They run in the owner's worker. */
-	void (*user_loaded)(struct user *u, const struct store_roster_load *roster);
+	int (*user_loaded)(struct user *u, const struct store_roster_load *roster); /* again after a reload; E_NOMEM */
 	void (*user_freed)(struct user *u);
 	void (*session_bound)(struct session *s);
 	void (*session_ended)(struct session *s);           /* still in user->sessions */
 	int (*presence_out)(struct session *s, struct stanza *st); /* from the client; sealed */
 	int (*presence_in)(struct user *u, struct stanza *st);     /* to the account's bare JID; sealed */
 	void (*available)(struct session *s);               /* initial presence was sent */
-	int (*message_offline)(struct user *u, struct stanza *st, uint64_t mail_id); /* nobody to deliver to */
+	/* Nobody to deliver a message to that promises: HANDLED and *accept_r says whether it is to be kept. */
+	int (*message_offline)(struct user *u, const struct stanza *st, bool *accept_r);
+	void (*component_up)(struct user *u, struct sl domain);    /* a component came back: presence is asked again */
 };
 
 struct service_table {
 	const struct service *const *list; /* generated from Kconfig: services/registry.c; NULL-terminated */
 };
 /* Dispatch; used by the router. */
+extern const struct service_table service_table;
 int service_iq(const struct service_table *t, enum svc_target target, struct svc_ctx *c, struct stanza *st);
 
 #endif

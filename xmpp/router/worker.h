@@ -27,6 +27,9 @@ enum {
 	CORE_MSG_AUTH,         /* access: an answer of the auth pool */
 	CORE_MSG_CONTROL,      /* core: part of a control command (list sessions, close, counters, ...) */
 	CORE_MSG_SNAPSHOT,     /* core: new configuration or domain table */
+	CORE_MSG_ACCOUNT,      /* user.c: an account was made, changed or removed */
+	CORE_MSG_EXPIRED,      /* expire.c: a row of an owner of this worker expired */
+	CORE_MSG_COMPONENT,    /* component.c: a component's first stream is up */
 };
 
 /* What the operator set, as one immutable, reference-counted snapshot that all workers share; made from the
@@ -73,6 +76,10 @@ struct core_config {
 const struct domain *core_domain(const struct core_config *c, struct sl name);
 const struct core_config *core_config_ref(const struct core_config *c);
 void core_config_unref(const struct core_config *c);
+/* Building one, before it is published: empty with one reference and default limits; then domains, whose text is copied
+ * (tls is kept as it is). E_NOMEM, E_EXISTS. */
+int core_config_new(struct core_config **c_r);
+int core_config_add_domain(struct core_config *c, const struct domain *d);
 
 enum core_counter { /* per worker; summed for tandemctl counters; names in counters.def */
 #define X(id, name, help) id,
@@ -95,7 +102,7 @@ struct worker {
 	struct list conns;               /* access: all streams of this worker */
 	uint64_t last_id;                /* worker_new_id */
 	_Atomic uint64_t counter[CNT_MAX]; /* written here, read by others, relaxed */
-	struct mail_batch *mail_dels;    /* router/mail.c */
+	struct router *router;           /* router's own state */
 	struct trace_table *trace;       /* JIDs being traced, usually NULL */
 	void *access;                    /* access layer's per-worker state */
 };
@@ -108,5 +115,19 @@ static inline void count(struct worker *w, enum core_counter c)
 /* Time-sortable, growing in this worker: milliseconds << 22 | worker << 16 | counter. Survives a clock that steps
  * back (goes on from the last), also over a restart (floor from the store's largest id). */
 uint64_t worker_new_id(struct worker *w);
+
+/* ---- the router's life in a worker ---------------------------------------------------------------- */
+
+/* Once a bus, before the workers start: the handlers of the router's message types. */
+void router_bus_init(struct bus *b);
+/* In the worker's thread, when loop, bus, store, services and cfg are set. Asks the store for the largest row id, so
+ * that new ids are above it; ready (may be NULL) is called when the worker may take stanzas: rc 0 or E_IO. Worker 0
+ * also runs the expiry and purge tasks. E_NOMEM. */
+int router_open(struct worker *w, void (*ready)(struct worker *w, int rc), struct err *e);
+/* The loop has run its last turn and the store is closed: frees users, queues and tables. Sessions must be gone. */
+void router_close(struct worker *w);
+/* An account was made, got new credentials, or was removed (any worker's thread): its owner forgets what it knew and, if
+ * removed, ends its sessions. */
+void router_account_changed(struct worker *w, struct sl bare, bool removed);
 
 #endif

@@ -45,6 +45,7 @@ struct sl xml_attr(const struct xml_node *n, struct sl name);
 struct xml_node *xml_child(const struct xml_node *n, enum xml_ns ns, struct sl name); /* empty name: any */
 struct xml_node *xml_child_next(const struct xml_node *after, enum xml_ns ns, struct sl name);
 struct xml_node *xml_first_element(const struct xml_node *n);
+struct xml_node *xml_next_element(const struct xml_node *n); /* sibling */
 static inline bool xml_is(const struct xml_node *n, enum xml_ns ns, struct sl name)
 {
 	return n && n->ns == ns && sl_eq(n->name, name);
@@ -58,12 +59,16 @@ struct xml_node *xml_new(struct arena *a, enum xml_ns ns, struct sl name);
 struct xml_node *xml_add(struct arena *a, struct xml_node *parent, enum xml_ns ns, struct sl name);
 struct xml_node *xml_add_text(struct arena *a, struct xml_node *parent, struct sl text);   /* returns parent */
 struct xml_node *xml_set(struct arena *a, struct xml_node *n, struct sl name, struct sl value); /* returns n */
+void xml_unset(struct xml_node *n, struct sl name); /* remove an attribute, if it is there */
 void xml_append(struct xml_node *parent, struct xml_node *child); /* child must be of the same or a longer life */
 void xml_unlink(struct xml_node *child);
 
-/* Writing: n and all below, inside a parent of namespace parent_ns. 0, E_TOOBIG, E_NOMEM. */
+/* Writing: n and all below, where parent_ns is the default namespace in force: NS_STANZA directly inside a stream
+ * or a stanza (NS_STREAM is taken as the same), NS_NONE for a document of its own. If n itself is in NS_STREAM it
+ * gets the prefix "stream:", which the stream header declares. An NS_STANZA element inside another namespace (a
+ * forwarded message) declares jabber:client. 0, E_TOOBIG, E_NOMEM; then out is unchanged. */
 int xml_write(struct buf *out, const struct xml_node *n, enum xml_ns parent_ns);
-int xml_write_escaped(struct buf *out, struct sl text); /* & < > ' " */
+int xml_write_escaped(struct buf *out, struct sl text); /* & < > ' ", and control characters that XML lacks */
 
 /* ---- the stream parser --------------------------------------------------------------------- */
 
@@ -91,21 +96,28 @@ struct xml_stream_ops {
 int xml_pool_new(struct xml_pool **p_r, unsigned spare_max);
 void xml_pool_free(struct xml_pool **p);
 
+/* lim, ops: borrowed for the life of the stream. Any callback may free the stream; feed or resume then ends with
+ * E_CLOSED and the memory is released as they return. E_NOMEM. */
 int xml_stream_new(struct xml_pool *p, const struct xml_limits *lim, const struct xml_stream_ops *ops, void *self,
 		   struct xml_stream **x_r);
 void xml_stream_free(struct xml_stream **x);
 /* Feed bytes. 0, or < 0 with e->code and e->clause = the stream error's element name: "not-well-formed",
  * "restricted-xml", "unsupported-encoding", "policy-violation" (limit; text says which), "bad-namespace-prefix",
- * "resource-constraint" (memory), "undefined-condition" (the callback stopped it). XML_PAUSE: paused; the rest is
- * kept inside. May be called from a pool of another worker after xml_stream_move. The stream may be freed by its
- * owner inside callbacks only after returning < 0 from them. */
+ * "bad-format" (text between stanzas), "resource-constraint" (memory), "undefined-condition" (the callback stopped
+ * it; e->code is what it returned). XML_PAUSE: paused; the rest is kept inside, and so is what is fed while paused
+ * (up to XML_HELD_MAX octets: policy-violation). After an error every further feed gives the same error; after the
+ * closing tag of the root everything is ignored. The result does not depend on how the bytes are split. */
+#define XML_HELD_MAX (1u << 20)
 int xml_stream_feed(struct xml_stream *x, struct sl data, struct err *e);
 int xml_stream_resume(struct xml_stream *x, struct err *e);
+bool xml_stream_paused(const struct xml_stream *x);
 /* A new stream begins (after STARTTLS or SASL): the old stream's state is forgotten. Allowed inside on_element when
  * it returns XML_PAUSE or < 0 (takes effect when feed returns). Bytes that came after the element that paused are
- * kept and are the beginning of the new stream (a client may pipeline); xml_stream_resume goes on with them. */
+ * kept and are the beginning of the new stream (a client may pipeline); xml_stream_resume goes on with them. A
+ * paused stream stays paused. */
 void xml_stream_restart(struct xml_stream *x);
-/* Octets fed but not parsed yet, because of a pause. After <starttls/> there must be none: the caller checks. */
+/* Octets fed but not parsed yet, because of a pause. After <starttls/> there must be none: the caller checks (after
+ * the call that paused has returned). White space does not count. */
 size_t xml_stream_unread(const struct xml_stream *x);
 /* Give the parser back to the pool if there is no partial token and the stream is between stanzas (true), to save
  * memory while idle; the next feed takes one and primes it with the stream header. */
@@ -115,8 +127,8 @@ void xml_stream_set_limits(struct xml_stream *x, const struct xml_limits *lim); 
 /* Bytes consumed since the stream began: for traffic counters. */
 uint64_t xml_stream_octets(const struct xml_stream *x);
 
-/* Parse one stored element (from our own store, or a control command) into a. content: its default namespace
- * is taken as NS_STANZA if it has none. 0, E_SYNTAX, E_NOMEM. */
+/* Parse one stored element (from our own store, or a control command) into a. If it declares no namespace it is in
+ * NS_STANZA. The same XML is refused as on a stream. 0, E_SYNTAX, E_NOMEM. */
 int xml_parse_one(struct arena *a, struct sl text, struct xml_node **n_r, struct err *e);
 
 #endif

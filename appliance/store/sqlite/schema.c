@@ -1,5 +1,6 @@
-/* schema.c - the numbered migrations of both schemas. sql[i] leads from version i to i + 1; a step that has
- * been released is never edited, a change is a new step (and a new fixture in tests/fixtures/store/).
+/* schema.c - the numbered migrations of both schemas. sql[i] leads from version i to i + 1; a step
+ * that has been released is never edited, a change is a new step (and a new fixture in
+ * tests/fixtures/store/).
  *
  * Why the tables look as they do is in docs/store.md. */
 #include "appliance/store/sqlite/sqlite.h"
@@ -57,7 +58,7 @@ static const char *const sms_sql[] = {
 	" PRIMARY KEY(grp,number)) WITHOUT ROWID;",
 };
 
-const struct migration_list sqlite_migrations[] = {
+const struct migration_list sq_migrations[] = {
 	[STORE_CORE] = { "core", 0x54444d43, core_sql, ARRAY_LEN(core_sql) }, /* TDMC */
 	[STORE_SMS] = { "sms", 0x54444d53, sms_sql, ARRAY_LEN(sms_sql) },     /* TDMS */
 };

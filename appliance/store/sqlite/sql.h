@@ -107,7 +107,7 @@
 	X(QUEUE_COUNT_DONE, "SELECT state,count(*) FROM queue INDEXED BY queue_done "              \
 			    "WHERE open=0 GROUP BY state")                                         \
 	X(QUEUE_OLD, "SELECT id FROM queue INDEXED BY queue_done "                                 \
-		     "WHERE open=0 AND changed_ms<? ORDER BY changed_ms LIMIT ?")                  \
+		     "WHERE open=0 AND changed_ms<? ORDER BY changed_ms LIMIT 1")                  \
 	X(QUEUE_DEL, "DELETE FROM queue WHERE id=?")                                               \
 	X(PART_PUT, "INSERT INTO part(entry,number,state,ambiguous,message_id,key) "               \
 		    "VALUES(?1,?2,?3,?4,?5,?6) ON CONFLICT DO UPDATE "                             \

@@ -56,6 +56,12 @@ void rh_settle(struct rh *h);
 void rh_turn(struct rh *h, int wait_ms);
 uint64_t rh_rows(struct rh *h, const char *owner);
 uint64_t rh_counter(const struct rh *h, enum core_counter c);
+/* XEP-0198 as the access layer does it: the session's id is stored (and copied out); what is stored of an id (the caller
+ * calls store_op_fini). */
+void rh_sm_begin(struct rh *h, const char *name, char id[32]);
+void rh_sm_get(struct rh *h, const char *id, struct store_sm_get *g);
+/* Sleep so long, then look for expired rows. */
+void rh_expire(struct rh *h, unsigned ms);
 /* Submit an operation from worker 0 and wait for its answer. */
 int rh_do(struct rh *h, struct store_op *op);
 

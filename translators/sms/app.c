@@ -320,7 +320,7 @@ int app_start(struct sms_app *a, struct err *e)
 	}
 	if (rc == 0)
 		rc = resolver_new(a->loop, &a->resolver, e);
-	if (rc == 0 && (numbers_new(&a->numbers) < 0 || out_new(a, &a->out) < 0 || outcome_new(a, &a->outcome) < 0 ||
+	if (rc == 0 && (numbers_new(&a->numbers) < 0 || quota_new(&a->quota) < 0 || out_new(a, &a->out) < 0 || outcome_new(a, &a->outcome) < 0 ||
 			in_new(a, &a->in) < 0 || outbox_new(a->loop, a->store, &a->ids, &a->outbox) < 0))
 		rc = err_set(e, E_NOMEM, NULL, "out of memory");
 	if (rc == 0)
@@ -353,6 +353,7 @@ static void on_purge(struct loop_timer *t)
 
 	loop_timer_set(a->loop, t, PURGE_EVERY_MS, on_purge);
 	outcome_settle(a->outcome);
+	quota_sweep(a->quota, clock_mono_ms());
 	if (a->purging || keep > now)
 		return;
 	a->purging = true;
@@ -448,6 +449,7 @@ void app_finish(struct sms_app *a)
 	in_free(&a->in);
 	outbox_free(&a->outbox);
 	numbers_free(&a->numbers);
+	quota_free(&a->quota);
 	if (a->resolver)
 		resolver_free(&a->resolver);
 	loop_timer_clear(&a->purge_timer);

@@ -362,6 +362,10 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 	} else if (from.n == 0) {
 		cond = "not-allowed";
 		why = "Your account has no telephone number. Ask your administrator for one.";
+	} else if (!quota_take(a->quota, st->from.bare, a->cfg->sms.messages_per_minute, clock_mono_ms())) {
+		cond = "policy-violation"; /* MSG-10 */
+		type = "wait";
+		why = "Too many messages in a minute; wait a little.";
 	}
 	if (cond) {
 		sms_count(a, SMS_CNT_OUT_REFUSED);

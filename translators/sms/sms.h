@@ -19,6 +19,7 @@
 #include "translators/common/ids.h"
 #include "translators/common/numplan.h"
 #include "translators/common/outbox.h"
+#include "translators/common/quota.h"
 #include "translators/sms/bearer.h"
 
 #define SMS_BEARERS_MAX 64
@@ -45,6 +46,7 @@ struct sms_app {
 	struct component *core;
 	bool core_custody;
 	struct outbox *outbox;
+	struct quota *quota;
 	struct ids ids;
 	struct bearer *bearer[SMS_BEARERS_MAX];
 	bool bearer_from_config[SMS_BEARERS_MAX];

@@ -60,7 +60,7 @@ static void expire_row(struct worker *w, const struct store_mail_row *row)
 
 	if (!em)
 		return;
-	if (mail_row_stanza(row, &em->st)) {
+	if (stanza_restore(row->stanza, &em->st)) {
 		log_ev(LOG_L_ERROR, "mail.row.unreadable", KU("row", row->id), KS("owner", row->owner));
 		free(em);
 		return;

@@ -118,9 +118,9 @@ struct mail_row *mail_row_write(struct worker *w, struct stanza *st, struct sl o
 	return r;
 }
 
-int mail_row_stanza(const struct store_mail_row *row, struct stanza **st_r)
+int stanza_restore(struct sl xml, struct stanza **st_r)
 {
-	struct arena *a = arena_new(row->stanza.n * 2 + 1024, row->stanza.n * 16 + 65536);
+	struct arena *a = arena_new(xml.n * 2 + 1024, xml.n * 16 + 65536);
 	struct xml_node *n;
 	struct stanza *st = NULL;
 	bool jid_bad = false;
@@ -129,7 +129,7 @@ int mail_row_stanza(const struct store_mail_row *row, struct stanza **st_r)
 
 	if (!a)
 		return E_NOMEM;
-	text = arena_dup(a, row->stanza);
+	text = arena_dup(a, xml);
 	rc = text.n ? xml_parse_one(a, text, &n, NULL) : E_NOMEM;
 	if (!rc)
 		rc = stanza_take(a, n, &st, &jid_bad, NULL);

@@ -117,7 +117,7 @@ static void offer_row(struct pager *p, const struct store_mail_row *row)
 
 	if (mail_find(p->w, row->id))
 		return;
-	if (mail_row_stanza(row, &it.st)) {
+	if (stanza_restore(row->stanza, &it.st)) {
 		log_ev(LOG_L_ERROR, "mail.row.unreadable", KU("row", row->id), KS("owner", row->owner));
 		return;
 	}

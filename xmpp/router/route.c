@@ -174,8 +174,9 @@ void route_copy(struct worker *w, struct stanza *st, const struct jid *from, con
 
 	if (stanza_new(st->kind, st->type, from ? from : &st->from, to ? to : &st->to, st->id, &copy))
 		return;
+	copy->head = arena_dup(copy->arena, st->head);
 	copy->middle = arena_dup(copy->arena, st->middle);
-	if (st->middle.n && !copy->middle.n) {
+	if ((st->head.n && !copy->head.n) || (st->middle.n && !copy->middle.n)) {
 		stanza_unref(&copy);
 		return;
 	}

@@ -66,8 +66,6 @@ void mail_bounce(struct worker *w, struct item *it_take, enum stanza_cond c, str
 /* CUST-6: nobody takes it; keep it (its row's id), or refuse it (0). Takes the item. */
 uint64_t mail_offline(struct user *u, struct item *it_take);
 void mail_flush_deletes(struct worker *w);
-/* The stanza of a row, sealed. E_SYNTAX, E_NOMEM. */
-int mail_row_stanza(const struct store_mail_row *row, struct stanza **st_r);
 
 /* ---- paging rows from the store to sessions (pager.c) ------------------------------------------------ */
 
@@ -132,7 +130,6 @@ struct router {
 	struct list inbounds;        /* struct inbound */
 	struct expire *expire;       /* worker 0 */
 	struct loop_timer tick;
-	uint64_t push_id;            /* of roster pushes and server iqs */
 	void (*ready)(struct worker *w, int rc);
 	struct store_mail_maxid maxid;
 };

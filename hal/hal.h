@@ -1,6 +1,6 @@
 /* hal.h - the hardware abstraction: what a driver offers, and what its host gives it (DESIGN section 7).
  *
- * State that must survive lies in the working folder, which is the process.s own. Drivers are behind ops tables and know nothing of XMPP, SMPP or the store. Classes: radio (SMS now; USSD, voice, signal with the
+ * State that must survive lies in the working folder, which is the process's own. Drivers are behind ops tables and know nothing of XMPP, SMPP or the store. Classes: radio (SMS now; USSD, voice, signal with the
  * modem drivers), line and chassis (later steps). A driver runs in its host's loop and never blocks; it owns what it makes.
  *
  * Rules for every class: a request is answered by exactly one completion, which carries the request's cookie; events are copied by

@@ -2,7 +2,7 @@
  *
  * Numbers go through as they are; the radio's references are the message ids. */
 #include "appliance/base/clock.h"
-#include "appliance/base/log.h"
+#include "appliance/base/buf.h"
 #include "hal/hal.h"
 #include "translators/common/numplan.h"
 #include "translators/sms/bearer_int.h"

@@ -72,7 +72,7 @@ struct store {
 static struct store_op closed_mark;
 #define CLOSED (&closed_mark)
 
-/* ---- operations ----------------------------------------------------------------------------- */
+/* ---- operations ---- */
 
 static const bool kind_writes[STORE_KIND_MAX] = {
 	[STORE_ACCOUNT_PUT] = true, [STORE_ACCOUNT_DEL] = true,   [STORE_ROSTER_PUT] = true,
@@ -143,7 +143,7 @@ static void answer_group(struct store *s, struct store_op *op, int rc)
 	}
 }
 
-/* ---- submission ------------------------------------------------------------------------------ */
+/* ---- submission ---- */
 
 static void fifo_init(struct fifo *f)
 {
@@ -238,7 +238,7 @@ void store_submit(struct store *s, struct store_op *op)
 		submit_read(s, op);
 }
 
-/* ---- the writer ------------------------------------------------------------------------------ */
+/* ---- the writer ---- */
 
 /* Everything that was pushed, oldest first, to the end of f. */
 static void take_new(struct store *s, struct fifo *f)
@@ -385,7 +385,7 @@ static void *writer_main(void *arg)
 	}
 }
 
-/* ---- readers --------------------------------------------------------------------------------- */
+/* ---- readers ---- */
 
 static struct store_op *next_read(struct store *s)
 {
@@ -421,7 +421,7 @@ static void *reader_main(void *arg)
 	return NULL;
 }
 
-/* ---- life ------------------------------------------------------------------------------------ */
+/* ---- life ---- */
 
 static int start_thread(pthread_t *t, void *(*fn)(void *), void *arg, struct err *e)
 {

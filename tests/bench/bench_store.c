@@ -1,7 +1,7 @@
 /* bench_store.c - what a message costs in the store: operations and CPU time of all threads of this
  * process.
  *
- *   bench_store [--path DIR] [--messages N] [--only WORD]
+ *   bench_store [--path DIR] [--messages N] [--only WORD] [--kinds 1]
  *
  * mail    MAIL_PUT with duplicate mark and h, and, when it is answered, MAIL_DEL: two transitions.
  * queue   QUEUE_PUT, move to submitted, {part accepted, move}, {part delivered, move, OUTBOX_PUT},
@@ -14,6 +14,7 @@
 #include "appliance/base/clock.h"
 
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #define STANZA_OCTETS 420u
@@ -47,8 +48,57 @@ static void need(bool ok, const char *what)
 	exit(1);
 }
 
-/* ---- mail
- * ----------------------------------------------------------------------------------------- */
+/* ---- what each kind costs in the writer (--kinds) ---- */
+
+static struct kind_cost {
+	uint64_t n, ns;
+} kind_cost[STORE_KIND_MAX];
+static struct store_engine timed; /* SQLite with exec and commit timed */
+static uint64_t commit_cpu_us;
+
+static uint64_t thread_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
+/* Wall time: the thread's own clock costs a system call. */
+static int timed_exec(struct store_conn *c, struct store_op *op, struct err *e)
+{
+	struct timespec a, b;
+	int rc;
+
+	clock_gettime(CLOCK_MONOTONIC, &a);
+	rc = store_engine_sqlite.exec(c, op, e);
+	clock_gettime(CLOCK_MONOTONIC, &b);
+	kind_cost[op->kind].n++;
+	kind_cost[op->kind].ns +=
+		(uint64_t)((b.tv_sec - a.tv_sec) * 1000000000 + b.tv_nsec - a.tv_nsec);
+	return rc;
+}
+
+static int timed_commit(struct store_conn *c, struct err *e)
+{
+	uint64_t start = thread_us();
+	int rc = store_engine_sqlite.commit(c, e);
+
+	commit_cpu_us += thread_us() - start;
+	return rc;
+}
+
+static void print_kinds(unsigned messages)
+{
+	for (unsigned k = 0; k < STORE_KIND_MAX; k++)
+		if (kind_cost[k].n)
+			printf("  kind %2u: %8llu operations, %5.2f us each\n", k,
+			       (unsigned long long)kind_cost[k].n,
+			       (double)kind_cost[k].ns / 1e3 / (double)kind_cost[k].n);
+	printf("  commit: %5.2f us CPU a message\n", (double)commit_cpu_us / messages);
+}
+
+/* ---- mail ---- */
 
 struct mail {
 	struct store_mail_put put;
@@ -114,8 +164,7 @@ static void mail_prepare(struct load *l)
 	}
 }
 
-/* ---- queue
- * ------------------------------------------------------------------------------------------ */
+/* ---- queue ---- */
 
 struct sms {
 	struct store_queue_put put;
@@ -232,8 +281,7 @@ static void sms_start(struct load *l)
 	store_submit(l->rig.store, &s->put.op);
 }
 
-/* ---- driver
- * ------------------------------------------------------------------------------------------- */
+/* ---- driver ---- */
 
 static unsigned due(const struct load *l, uint64_t start_us)
 {
@@ -256,7 +304,7 @@ static void drive(struct load *l)
 	}
 }
 
-static void run(struct load *l, unsigned messages)
+static void run(struct load *l, unsigned messages, bool kinds)
 {
 	struct err e;
 	double cpu, s;
@@ -266,9 +314,15 @@ static void run(struct load *l, unsigned messages)
 	l->total = l->rate && l->rate * 5 < messages ? l->rate * 5 : messages;
 	memset(l->stanza, 'x', STANZA_OCTETS);
 	rig_new(&l->rig, l->schema);
-	need(rig_open(&l->rig, &e) == 0, "cannot open the store");
+	timed = store_engine_sqlite;
+	timed.exec = timed_exec;
+	timed.commit = timed_commit;
+	need((kinds ? rig_open_engine(&l->rig, &timed, &e) : rig_open(&l->rig, &e)) == 0,
+	     "cannot open the store");
 	if (l->schema == STORE_CORE)
 		mail_prepare(l);
+	memset(kind_cost, 0, sizeof(kind_cost));
+	commit_cpu_us = 0;
 	before = store_stats(l->rig.store);
 	cpu = cpu_s();
 	start_us = clock_mono_us();
@@ -282,6 +336,8 @@ static void run(struct load *l, unsigned messages)
 	       (double)(after.writes - before.writes) / txn,
 	       (double)(after.commit_us_sum - before.commit_us_sum) / txn / 1e3,
 	       (double)after.commit_us_max / 1e3);
+	if (kinds)
+		print_kinds(l->total);
 	rig_free(&l->rig);
 }
 
@@ -323,19 +379,23 @@ int main(int argc, char **argv)
 {
 	unsigned messages = 100000;
 	const char *only = "";
+	bool kinds = false;
 
 	for (int i = 1; i + 1 < argc; i += 2) {
 		if (strcmp(argv[i], "--messages") == 0)
 			messages = (unsigned)strtoul(argv[i + 1], NULL, 10);
 		else if (strcmp(argv[i], "--only") == 0)
 			only = argv[i + 1];
+		else if (strcmp(argv[i], "--kinds") == 0)
+			kinds = strcmp(argv[i + 1], "1") == 0;
 		else if (strcmp(argv[i], "--path") == 0)
 			setenv("TMPDIR", argv[i + 1], 1);
 		else
-			need(false, "usage: bench_store [--path DIR] [--messages N] [--only WORD]");
+			need(false,
+			     "usage: bench_store [--path DIR] [--messages N] [--only WORD] [--kinds 1]");
 	}
 	for (size_t i = 0; i < ARRAY_LEN(loads); i++)
 		if (strstr(loads[i].name, only))
-			run(&loads[i], messages);
+			run(&loads[i], messages, kinds);
 	return 0;
 }

@@ -37,8 +37,7 @@ static int teardown(void **state)
 	return 0;
 }
 
-/* ---- accounts
- * ------------------------------------------------------------------------------------ */
+/* ---- accounts ---- */
 
 static struct store_account_put account(struct sl host, struct sl user)
 {
@@ -202,8 +201,7 @@ static void test_account_del(void **state)
 	assert_int_equal(mail_of(r, SL("u@h")), 0);
 }
 
-/* ---- roster
- * -------------------------------------------------------------------------------------- */
+/* ---- roster ---- */
 
 static void test_roster(void **state)
 {
@@ -256,8 +254,7 @@ static void test_roster(void **state)
 	store_op_fini(&l.op);
 }
 
-/* ---- mail
- * ----------------------------------------------------------------------------------------- */
+/* ---- mail ---- */
 
 static void test_mail_load(void **state)
 {
@@ -448,8 +445,7 @@ static void test_seen_many(void **state)
 	assert_int_equal(rig_sql(r, "SELECT sum(n) FROM seen"), N);
 }
 
-/* ---- XEP-0198
- * ------------------------------------------------------------------------------------- */
+/* ---- XEP-0198 ---- */
 
 static void test_sm(void **state)
 {
@@ -540,8 +536,7 @@ static void test_sm_coalesce(void **state)
 	store_op_fini(&g[1].op);
 }
 
-/* ---- components, meta
- * -------------------------------------------------------------------------------- */
+/* ---- components, meta ---- */
 
 static void test_component(void **state)
 {
@@ -594,8 +589,7 @@ static void test_meta(void **state)
 	store_op_fini(&g.op);
 }
 
-/* ---- translators
- * ------------------------------------------------------------------------------------ */
+/* ---- translators ---- */
 
 static void test_number(void **state)
 {
@@ -839,6 +833,11 @@ static void test_queue_part(void **state)
 	s.part.ambiguous = true;
 	s.part.state = STORE_Q_DELIVERED;
 	DO(s);
+	DO(g); /* a delivered part is not looked for any more */
+	assert_false(g.found_r);
+	store_op_fini(&g.op);
+	s.part.state = STORE_Q_FAILED;
+	DO(s);
 	/* a later entry with the same key is the one that a receipt means */
 	p.entry.id = 2;
 	p.entry.custody_id = SL("c2");
@@ -900,7 +899,7 @@ static void test_queue_purge(void **state)
 				       .before_ms = 500,
 				       .limit = 2 };
 	struct store_queue_part_set s = { .op = RIG_OP(STORE_QUEUE_PART),
-					  .part = { .entry = 1, .number = 1, .key = SL("k") } };
+					  .part = { .entry = 1, .number = 2, .key = SL("k") } };
 	struct store_queue_get g = { .op = RIG_OP(STORE_QUEUE_GET), .key = SL("k") };
 
 	for (uint64_t id = 1; id <= 5; id++) {
@@ -910,15 +909,18 @@ static void test_queue_purge(void **state)
 			move(r, id, STORE_Q_DELIVERED, id == 4 ? 500 : 100 + id);
 	}
 	DO(s);
+	s.part.entry = 4;
+	DO(s);
 	DO(x);
 	assert_int_equal(x.n_r, 2);
 	DO(g);
-	assert_false(g.found_r);
+	assert_int_equal(g.entry_r.id, 4);
 	store_op_fini(&g.op);
 	DO(x);
 	assert_int_equal(x.n_r, 1); /* 4 is not old enough, 5 not finished */
 	assert_int_equal(rig_sql(r, "SELECT count(*) FROM queue"), 2);
-	assert_int_equal(rig_sql(r, "SELECT count(*) FROM part"), 0);
+	assert_int_equal(rig_sql(r, "SELECT count(*) FROM progress"), 2);
+	assert_int_equal(rig_sql(r, "SELECT count(*) FROM part"), 1);
 }
 
 static void test_outbox(void **state)

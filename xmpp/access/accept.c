@@ -50,7 +50,7 @@ static void serve(struct worker *w, enum access_port port, int fd, struct addr_s
 	if (port <= ACCESS_C2S_TLS)
 		rc = c2s_accept(w, port, fd, addr, &e);
 	else
-		rc = component_accept(w, port, fd, addr, &e);
+		rc = comp_accept(w, port, fd, addr, &e);
 	if (rc != 0)
 		log_ev(LOG_L_WARN, "access.accept_failed", KE(&e));
 }

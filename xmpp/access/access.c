@@ -21,7 +21,7 @@ int access_new(const struct access_cfg *cfg, struct bus *bus, struct access **a_
 	if (rc == 0)
 		rc = fsm_def_prepare(&c2s_fsm, e);
 	if (rc == 0)
-		rc = fsm_def_prepare(&component_fsm, e);
+		rc = fsm_def_prepare(&comp_fsm, e);
 	if (rc != 0) {
 		access_free(&a);
 		return rc;

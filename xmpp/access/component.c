@@ -30,7 +30,7 @@ static int verdict(const struct comp *c)
 	}
 }
 
-void component_fail(struct comp *c, const char *condition, struct sl text)
+void comp_fail(struct comp *c, const char *condition, struct sl text)
 {
 	c->condition = condition;
 	c->text = text;
@@ -62,9 +62,9 @@ static void stanza_in(struct comp *c, struct stanza *st, bool jid_bad)
 	struct sl to = xml_attr(st->root, SL("to"));
 
 	if (xml_attr(st->root, SL("from")).n == 0 || to.n == 0)
-		component_fail(c, "improper-addressing", SL_NULL);
+		comp_fail(c, "improper-addressing", SL_NULL);
 	else if (!sl_eq(st->from.domain, c->st.host->name))
-		component_fail(c, "invalid-from", SL_NULL);
+		comp_fail(c, "invalid-from", SL_NULL);
 	else if (jid_bad)
 		reply_error(c, st, SC_JID_MALFORMED, NULL);
 	else if (wrong)
@@ -72,7 +72,7 @@ static void stanza_in(struct comp *c, struct stanza *st, bool jid_bad)
 	else if (as_inbound(c->st.as, st))
 		return;
 	else {
-		component_fail(c, "resource-constraint", SL_NULL);
+		comp_fail(c, "resource-constraint", SL_NULL);
 		return;
 	}
 	stanza_unref(&st);
@@ -86,7 +86,7 @@ static int stanza_element(struct comp *c, struct arena *a_take, struct xml_node 
 
 	if (rc != 0) {
 		arena_free(&a_take);
-		component_fail(c, rc == E_NOMEM ? "resource-constraint" : "unsupported-stanza-type",
+		comp_fail(c, rc == E_NOMEM ? "resource-constraint" : "unsupported-stanza-type",
 			       SL_NULL);
 		return verdict(c);
 	}
@@ -142,7 +142,7 @@ static int on_open(void *self, const struct xml_node *root, struct sl content_ns
 	if (!bad)
 		bad = header_host(c, root);
 	if (bad)
-		component_fail(c, bad, SL_NULL);
+		comp_fail(c, bad, SL_NULL);
 	else
 		fsm_event(&c->st.f, COMP_EV_HEADER, root);
 	return verdict(c);
@@ -157,7 +157,7 @@ static int early_element(struct comp *c, struct xml_node *n)
 	else if (xml_is(n, NS_SM, SL("enable")) && c->st.f.state == COMP_AUTHED)
 		fsm_event(&c->st.f, COMP_EV_ENABLE, n);
 	else
-		component_fail(c, n->ns == NS_STANZA ? "not-authorized" : "unsupported-stanza-type",
+		comp_fail(c, n->ns == NS_STANZA ? "not-authorized" : "unsupported-stanza-type",
 			       SL_NULL);
 	return verdict(c);
 }
@@ -194,7 +194,7 @@ static void xml_error(struct stream *s, const char *condition, const char *text)
 		return;
 	if (strcmp(condition, "policy-violation") == 0)
 		count(s->w, CNT_LIMIT_STANZA);
-	component_fail(comp_of(s), condition, sl_cstr(text));
+	comp_fail(comp_of(s), condition, sl_cstr(text));
 }
 
 /* ---- connection
@@ -279,7 +279,7 @@ static const struct stream_kind comp_kind = {
 	.drop = drop,
 };
 
-int component_accept(struct worker *w, enum access_port port, int fd, struct addr_slot *addr,
+int comp_accept(struct worker *w, enum access_port port, int fd, struct addr_slot *addr,
 		     struct err *e)
 {
 	struct comp *c = calloc(1, sizeof(*c));
@@ -300,12 +300,12 @@ int component_accept(struct worker *w, enum access_port port, int fd, struct add
 		free(c);
 		return rc;
 	}
-	fsm_init(&c->st.f, &component_fsm);
+	fsm_init(&c->st.f, &comp_fsm);
 	fsm_event(&c->st.f, port == ACCESS_COMPONENT_TLS ? COMP_EV_DIRECT : COMP_EV_PLAIN, NULL);
 	return 0;
 }
 
-void component_free(struct comp *c)
+void comp_free(struct comp *c)
 {
 	stream_finish(&c->st);
 	free(c);
@@ -314,7 +314,7 @@ void component_free(struct comp *c)
 /* ---- guards and actions
  * -------------------------------------------------------------------------- */
 
-bool component_plain(const void *self, const void *ev)
+bool comp_plain(const void *self, const void *ev)
 {
 	const struct comp *c = self;
 
@@ -323,7 +323,7 @@ bool component_plain(const void *self, const void *ev)
 }
 
 /* Lower-case hex of SHA-1(stream id, secret). */
-bool component_handshake_ok(const void *self, const void *ev)
+bool comp_handshake_ok(const void *self, const void *ev)
 {
 	const struct comp *c = self;
 	struct sl secret = c->st.host->secret;
@@ -348,7 +348,7 @@ bool component_handshake_ok(const void *self, const void *ev)
 
 /* SASL EXTERNAL: whom the kernel says is at the other end; the identity asked for is none, or the
  * domain. */
-bool component_auth_ok(const void *self, const void *ev)
+bool comp_auth_ok(const void *self, const void *ev)
 {
 	const struct comp *c = self;
 	const struct access_cfg *cfg = &access_of(c->st.w)->shared->cfg;
@@ -373,7 +373,7 @@ bool component_auth_ok(const void *self, const void *ev)
 	return ok;
 }
 
-int component_act_direct(void *self, const void *ev)
+int comp_act_direct(void *self, const void *ev)
 {
 	struct comp *c = self;
 	struct tls_ctx *ctx = stream_any_tls(&c->st);
@@ -387,7 +387,7 @@ int component_act_direct(void *self, const void *ev)
 	return E_AUTH;
 }
 
-int component_act_header(void *self, const void *ev)
+int comp_act_header(void *self, const void *ev)
 {
 	struct comp *c = self;
 
@@ -396,23 +396,23 @@ int component_act_header(void *self, const void *ev)
 	return 0;
 }
 
-int component_act_features(void *self, const void *ev)
+int comp_act_features(void *self, const void *ev)
 {
-	component_act_header(self, ev);
+	comp_act_header(self, ev);
 	stream_write(self,
 		     SL("<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"
 			"<mechanism>EXTERNAL</mechanism></mechanisms></stream:features>"));
 	return 0;
 }
 
-int component_act_authed_features(void *self, const void *ev)
+int comp_act_authed_features(void *self, const void *ev)
 {
-	component_act_header(self, ev);
+	comp_act_header(self, ev);
 	stream_write(self, SL("<stream:features><sm xmlns='urn:xmpp:sm:3'/></stream:features>"));
 	return 0;
 }
 
-int component_act_not_authorized(void *self, const void *ev)
+int comp_act_not_authorized(void *self, const void *ev)
 {
 	struct comp *c = self;
 
@@ -420,10 +420,10 @@ int component_act_not_authorized(void *self, const void *ev)
 	log_ev(LOG_L_NOTICE, "component.refused", KS("domain", c->st.host->name));
 	c->condition = "not-authorized";
 	c->text = c->extra = SL_NULL;
-	return component_act_error(self, ev);
+	return comp_act_error(self, ev);
 }
 
-int component_act_auth(void *self, const void *ev)
+int comp_act_auth(void *self, const void *ev)
 {
 	struct comp *c = self;
 
@@ -434,14 +434,14 @@ int component_act_auth(void *self, const void *ev)
 	return 0;
 }
 
-int component_act_auth_refused(void *self, const void *ev)
+int comp_act_auth_refused(void *self, const void *ev)
 {
 	struct comp *c = self;
 
 	stream_write(
 		&c->st,
 		SL("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>"));
-	return component_act_not_authorized(self, ev);
+	return comp_act_not_authorized(self, ev);
 }
 
 /* A newer stream of the same domain replaces the older. */
@@ -477,7 +477,7 @@ static void now_up(struct comp *c)
 	as_bind(c->st.as, NULL);
 }
 
-int component_act_up(void *self, const void *ev)
+int comp_act_up(void *self, const void *ev)
 {
 	struct comp *c = self;
 	struct asession *as;
@@ -489,16 +489,16 @@ int component_act_up(void *self, const void *ev)
 	return 0;
 }
 
-int component_act_handshake(void *self, const void *ev)
+int comp_act_handshake(void *self, const void *ev)
 {
 	struct comp *c = self;
 
 	stream_write(&c->st, SL("<handshake/>"));
-	return component_act_up(self, ev);
+	return comp_act_up(self, ev);
 }
 
 /* Everything that comes through the session from now on is counted, so it is attached only then. */
-int component_act_enable(void *self, const void *ev)
+int comp_act_enable(void *self, const void *ev)
 {
 	struct comp *c = self;
 	struct asession *as;
@@ -519,7 +519,7 @@ static int close_down(struct comp *c, enum as_end how)
 	return 0;
 }
 
-int component_act_close(void *self, const void *ev)
+int comp_act_close(void *self, const void *ev)
 {
 	struct comp *c = self;
 
@@ -528,26 +528,26 @@ int component_act_close(void *self, const void *ev)
 	return close_down(c, AS_END_ORDERLY);
 }
 
-int component_act_error(void *self, const void *ev)
+int comp_act_error(void *self, const void *ev)
 {
 	struct comp *c = self;
 
 	if (!c->condition)
-		return component_act_close(self, ev);
+		return comp_act_close(self, ev);
 	stream_write_error(&c->st, c->condition, c->text, c->extra);
 	return close_down(c, AS_END_BROKEN);
 }
 
-int component_act_timeout(void *self, const void *ev)
+int comp_act_timeout(void *self, const void *ev)
 {
 	struct comp *c = self;
 
 	c->condition = "connection-timeout";
 	c->text = c->extra = SL_NULL;
-	return component_act_error(self, ev);
+	return comp_act_error(self, ev);
 }
 
-int component_act_lost(void *self, const void *ev)
+int comp_act_lost(void *self, const void *ev)
 {
 	struct comp *c = self;
 

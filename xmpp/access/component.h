@@ -44,7 +44,7 @@ enum comp_event {
 	COMP_EVENTS
 };
 
-extern const struct fsm_def component_fsm;
+extern const struct fsm_def comp_fsm;
 
 struct comp {
 	struct stream st;      /* first; its first member is the machine */
@@ -53,31 +53,31 @@ struct comp {
 };
 
 /* A descriptor that was accepted; it is counted in addr. Takes fd. */
-int component_accept(struct worker *w, enum access_port port, int fd, struct addr_slot *addr,
+int comp_accept(struct worker *w, enum access_port port, int fd, struct addr_slot *addr,
 		     struct err *e);
 
 /* ---- between component.c and component_rows.c
  * -------------------------------------------------------- */
 
-void component_fail(struct comp *c, const char *condition, struct sl text);
-void component_free(struct comp *c);
+void comp_fail(struct comp *c, const char *condition, struct sl text);
+void comp_free(struct comp *c);
 
-bool component_plain(const void *self, const void *ev);
-bool component_handshake_ok(const void *self, const void *ev);
-bool component_auth_ok(const void *self, const void *ev);
-int component_act_direct(void *self, const void *ev);
-int component_act_header(void *self, const void *ev);
-int component_act_features(void *self, const void *ev);
-int component_act_handshake(void *self, const void *ev);
-int component_act_not_authorized(void *self, const void *ev);
-int component_act_auth(void *self, const void *ev);
-int component_act_auth_refused(void *self, const void *ev);
-int component_act_up(void *self, const void *ev);
-int component_act_authed_features(void *self, const void *ev);
-int component_act_enable(void *self, const void *ev);
-int component_act_error(void *self, const void *ev);
-int component_act_close(void *self, const void *ev);
-int component_act_timeout(void *self, const void *ev);
-int component_act_lost(void *self, const void *ev);
+bool comp_plain(const void *self, const void *ev);
+bool comp_handshake_ok(const void *self, const void *ev);
+bool comp_auth_ok(const void *self, const void *ev);
+int comp_act_direct(void *self, const void *ev);
+int comp_act_header(void *self, const void *ev);
+int comp_act_features(void *self, const void *ev);
+int comp_act_handshake(void *self, const void *ev);
+int comp_act_not_authorized(void *self, const void *ev);
+int comp_act_auth(void *self, const void *ev);
+int comp_act_auth_refused(void *self, const void *ev);
+int comp_act_up(void *self, const void *ev);
+int comp_act_authed_features(void *self, const void *ev);
+int comp_act_enable(void *self, const void *ev);
+int comp_act_error(void *self, const void *ev);
+int comp_act_close(void *self, const void *ev);
+int comp_act_timeout(void *self, const void *ev);
+int comp_act_lost(void *self, const void *ev);
 
 #endif

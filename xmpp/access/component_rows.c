@@ -44,35 +44,35 @@ static const char *const comp_events[COMP_EVENTS] = {
 /* clang-format off */
 static const struct fsm_row comp_rows[] = {
 	ROW(NEW, PLAIN, HEADER, NULL, NULL, "XEP-0114 3"),
-	ROW(NEW, DIRECT, TLS, NULL, component_act_direct, "DESIGN 5"),
+	ROW(NEW, DIRECT, TLS, NULL, comp_act_direct, "DESIGN 5"),
 	ROW(TLS, TLS_UP, HEADER, NULL, NULL, "DESIGN 5"),
-	ROW(HEADER, HEADER, HANDSHAKE, component_plain, component_act_header, "XEP-0114 3"),
-	ROW(HEADER, HEADER, FEATURES, NULL, component_act_features, "DESIGN 5"),
-	ROW(HANDSHAKE, HANDSHAKE, MOVING, component_handshake_ok, NULL, "XEP-0114 3"),
-	ROW(HANDSHAKE, HANDSHAKE, CLOSING, NULL, component_act_not_authorized, "XEP-0114 3"),
-	ROW(FEATURES, AUTH, MOVING, component_auth_ok, component_act_auth, "RFC 6120 6.4.6"),
-	ROW(FEATURES, AUTH, CLOSING, NULL, component_act_auth_refused, "RFC 6120 6.4.5"),
-	ROW(MOVING, ARRIVED, UP, component_plain, component_act_handshake, "XEP-0114 3"),
+	ROW(HEADER, HEADER, HANDSHAKE, comp_plain, comp_act_header, "XEP-0114 3"),
+	ROW(HEADER, HEADER, FEATURES, NULL, comp_act_features, "DESIGN 5"),
+	ROW(HANDSHAKE, HANDSHAKE, MOVING, comp_handshake_ok, NULL, "XEP-0114 3"),
+	ROW(HANDSHAKE, HANDSHAKE, CLOSING, NULL, comp_act_not_authorized, "XEP-0114 3"),
+	ROW(FEATURES, AUTH, MOVING, comp_auth_ok, comp_act_auth, "RFC 6120 6.4.6"),
+	ROW(FEATURES, AUTH, CLOSING, NULL, comp_act_auth_refused, "RFC 6120 6.4.5"),
+	ROW(MOVING, ARRIVED, UP, comp_plain, comp_act_handshake, "XEP-0114 3"),
 	ROW(MOVING, ARRIVED, AUTHED_HEADER, NULL, NULL, "DESIGN 3"),
-	ROW(AUTHED_HEADER, HEADER, AUTHED, NULL, component_act_authed_features, "RFC 6120 6.4.6"),
-	ROW(AUTHED, ENABLE, UP, NULL, component_act_enable, "CUST-8"),
-	ROW(AUTHED, STANZA, UP, NULL, component_act_up, "DESIGN 5"),
+	ROW(AUTHED_HEADER, HEADER, AUTHED, NULL, comp_act_authed_features, "RFC 6120 6.4.6"),
+	ROW(AUTHED, ENABLE, UP, NULL, comp_act_enable, "CUST-8"),
+	ROW(AUTHED, STANZA, UP, NULL, comp_act_up, "DESIGN 5"),
 	ROW(CLOSING, ERROR, CLOSING, NULL, NULL, "RFC 6120 4.4"),
 	ROW(CLOSING, CLOSE, CLOSING, NULL, NULL, "RFC 6120 4.4"),
 	ROW(CLOSING, END, CLOSING, NULL, NULL, "RFC 6120 4.4"),
 	ROW(CLOSING, TLS_UP, CLOSING, NULL, NULL, "RFC 6120 4.4"),
-	ANY_ROW(ERROR, CLOSING, NULL, component_act_error, "RFC 6120 4.9.1.1"),
-	ANY_ROW(CLOSE, CLOSING, NULL, component_act_close, "RFC 6120 4.4"),
-	ANY_ROW(END, CLOSING, NULL, component_act_error, "RFC 6120 4.4"),
-	ANY_ROW(TIMEOUT, CLOSING, NULL, component_act_timeout, "DESIGN 10"),
-	ANY_ROW(LOST, CLOSED, NULL, component_act_lost, "RFC 6120 4.6.2"),
+	ANY_ROW(ERROR, CLOSING, NULL, comp_act_error, "RFC 6120 4.9.1.1"),
+	ANY_ROW(CLOSE, CLOSING, NULL, comp_act_close, "RFC 6120 4.4"),
+	ANY_ROW(END, CLOSING, NULL, comp_act_error, "RFC 6120 4.4"),
+	ANY_ROW(TIMEOUT, CLOSING, NULL, comp_act_timeout, "DESIGN 10"),
+	ANY_ROW(LOST, CLOSED, NULL, comp_act_lost, "RFC 6120 4.6.2"),
 };
 /* clang-format on */
 
 static void refuse(void *self, uint8_t state, uint8_t event)
 {
 	UNUSED(state);
-	component_fail(self,
+	comp_fail(self,
 		       event == COMP_EV_ARRIVED ? "internal-server-error" : "policy-violation",
 		       SL("not now"));
 }
@@ -90,12 +90,12 @@ static uint32_t timeout_ms(const void *self, uint8_t i)
 
 static void done(void *self)
 {
-	component_free(self);
+	comp_free(self);
 }
 
 static struct fsm_index *comp_index;
 
-const struct fsm_def component_fsm = {
+const struct fsm_def comp_fsm = {
 	.name = "component",
 	.states = comp_states,
 	.nstates = COMP_STATES,

@@ -4,6 +4,7 @@
 
 #include "appliance/base/clock.h"
 #include "appliance/base/log.h"
+#include "appliance/loop/tls.h"
 
 #define ID_MS_SHIFT     22
 #define ID_WORKER_SHIFT 16
@@ -95,7 +96,33 @@ int core_config_add_domain(struct core_config *c, const struct domain *d)
 	copy->secret = arena_dup(c->arena, d->secret);
 	if (!copy->name.n || (d->secret.n && !copy->secret.n))
 		return E_NOMEM;
-	return htable_add(&c->domains, &copy->hn, hash_bytes(copy->name));
+	if (htable_add(&c->domains, &copy->hn, hash_bytes(copy->name)) != 0)
+		return E_NOMEM;
+	copy->tls = d->tls ? tls_ctx_ref(d->tls) : NULL;
+	return 0;
+}
+
+int core_config_copy(const struct core_config *from, struct core_config **c_r)
+{
+	const struct hnode *n = NULL;
+	struct core_config *c;
+	int rc = core_config_new(&c);
+
+	if (rc != 0)
+		return rc;
+	c->lim = from->lim;
+	c->tls_required = from->tls_required;
+	c->scram_iterations = from->scram_iterations;
+	c->mechanisms = arena_dup(c->arena, from->mechanisms);
+	if (from->mechanisms.n && !c->mechanisms.n)
+		rc = E_NOMEM;
+	while (rc == 0 && (n = htable_next(&from->domains, n)))
+		rc = core_config_add_domain(c, container_of(n, const struct domain, hn));
+	if (rc == 0)
+		*c_r = c;
+	else
+		core_config_unref(c);
+	return rc;
 }
 
 const struct core_config *core_config_ref(const struct core_config *c)
@@ -112,6 +139,8 @@ void core_config_unref(const struct core_config *c)
 
 	if (!c || atomic_fetch_sub_explicit(&mutable_c->refs, 1, memory_order_acq_rel) != 1)
 		return;
+	for (struct hnode *n = NULL; (n = htable_next(&mutable_c->domains, n));)
+		tls_ctx_unref(&container_of(n, struct domain, hn)->tls);
 	htable_free(&mutable_c->domains);
 	struct arena *a = mutable_c->arena;
 	arena_free(&a);

@@ -228,6 +228,19 @@ static int idn_error(int idn, struct err *e)
 	return malformed(e, DOMAIN_CLAUSE, "domainpart", idn2_strerror(idn));
 }
 
+/* A decoded A-label must be what its U-label would have been mapped to. (The libraries' Unicode versions differ.) */
+static int check_mapped(struct sl u, struct err *e)
+{
+	struct arena *a = arena_new(512, 16384);
+	struct sl mapped;
+	int rc = a ? precis_map_domain(a, u, &mapped, e) : E_NOMEM;
+
+	if (rc == 0 && !sl_eq(mapped, u))
+		rc = malformed(e, DOMAIN_CLAUSE, "domainpart", "an A-label that is none");
+	arena_free(&a);
+	return rc;
+}
+
 /* One label, mapped already, that has something of IDNA in it. Append its U-label to out, its A-label's size to
  * *octets. The registration test of libidn2 is the one that knows every rule of RFC 5891 (its lookups, with UTS 46,
  * let pass and even silently drop characters). */
@@ -248,6 +261,8 @@ static int idn_label(struct buf *out, size_t *octets, struct sl l, struct err *e
 		idn = idn2_register_u8((uint8_t *)(decode ? u : text), (uint8_t *)(decode ? text : NULL), &ascii, 0);
 	if (rc == 0 && idn != IDN2_OK)
 		rc = idn_error(idn, e);
+	if (rc == 0 && decode)
+		rc = check_mapped(sl_cstr(u), e);
 	if (rc == 0) {
 		*octets += strlen((char *)ascii) + 1;
 		rc = buf_add(out, sl_cstr(decode ? u : text));

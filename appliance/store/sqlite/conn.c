@@ -77,7 +77,10 @@ static int open_db(struct store_conn *c, struct err *e)
 static int set_up(struct store_conn *c, const struct store_cfg *cfg, struct err *e)
 {
 	int rc = sq_db_exec(
-		c, "PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0; PRAGMA trusted_schema=OFF", e);
+		c,
+		"PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0; PRAGMA trusted_schema=OFF;"
+		"PRAGMA secure_delete=OFF",
+		e);
 
 	if (rc < 0)
 		return rc;

@@ -259,8 +259,7 @@ int sq_exec_roster_del(struct store_conn *c, struct store_op *op, struct err *e)
 	return sq_st_run(c, st, e);
 }
 
-/* ---- components
- * ------------------------------------------------------------------------------------ */
+/* ---- components ---- */
 
 int sq_exec_component_put(struct store_conn *c, struct store_op *op, struct err *e)
 {
@@ -311,8 +310,7 @@ int sq_exec_component_list(struct store_conn *c, struct store_op *op, struct err
 	return rc;
 }
 
-/* ---- meta
- * --------------------------------------------------------------------------------------------- */
+/* ---- meta ---- */
 
 int sq_exec_meta_put(struct store_conn *c, struct store_op *op, struct err *e)
 {

@@ -51,8 +51,7 @@ struct seen {
 	bool warned;
 };
 
-/* ---- the hash: SipHash-1-3 with 128 bits of output
- * ------------------------------------------------ */
+/* ---- the hash: SipHash-1-3 with 128 bits of output ---- */
 
 #define ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
 
@@ -120,8 +119,7 @@ static uint32_t bits_of(const struct mark *m)
 	return bits ? bits : 1;
 }
 
-/* ---- the index
- * ------------------------------------------------------------------------------------ */
+/* ---- the index ---- */
 
 static struct table *table_of(struct seen *s, const struct mark *m)
 {
@@ -247,8 +245,7 @@ static int find(struct store_conn *c, const struct mark *m, bool *found_r, struc
 	return 0;
 }
 
-/* ---- transactions
- * ------------------------------------------------------------------------------------ */
+/* ---- transactions ---- */
 
 static int pending_add(struct seen *s, const struct mark *m)
 {
@@ -396,8 +393,7 @@ void sq_seen_stats(const struct seen *s, struct store_stats *st)
 	st->seen_forgotten = s->forgotten;
 }
 
-/* ---- life
- * ---------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static int load_key(struct store_conn *c, struct err *e)
 {

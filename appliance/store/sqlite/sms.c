@@ -2,8 +2,7 @@
  * messages. */
 #include "appliance/store/sqlite/sqlite.h"
 
-/* ---- numbers
- * --------------------------------------------------------------------------------------- */
+/* ---- numbers ---- */
 
 /* Whose is it? Empty: nobody's. */
 static int number_owner(struct store_conn *c, struct store_number_put *p, struct sl *jid_r,
@@ -93,8 +92,7 @@ int sq_exec_number_list(struct store_conn *c, struct store_op *op, struct err *e
 	return rc;
 }
 
-/* ---- links
- * --------------------------------------------------------------------------------------------- */
+/* ---- links ---- */
 
 int sq_exec_link_put(struct store_conn *c, struct store_op *op, struct err *e)
 {
@@ -159,8 +157,7 @@ int sq_exec_link_list(struct store_conn *c, struct store_op *op, struct err *e)
 	return rc;
 }
 
-/* ---- fragments
- * ------------------------------------------------------------------------------------------ */
+/* ---- fragments ---- */
 
 int sq_exec_frag_put(struct store_conn *c, struct store_op *op, struct err *e)
 {

@@ -1,7 +1,8 @@
-/* sqlite.h - inside the SQLite engine: the connection, its statements and the helpers of the exec functions.
+/* sqlite.h - inside the SQLite engine: the connection, its statements and the helpers of the exec
+ * functions.
  *
- * Nobody outside this folder includes it. One connection belongs to one thread; only the writer's has owner
- * cache, duplicate marks and h buffer. */
+ * Nobody outside this folder includes it. One connection belongs to one thread; only the writer's
+ * has owner cache, duplicate marks and h buffer. */
 #ifndef TANDEM_STORE_SQLITE_SQLITE_H
 #define TANDEM_STORE_SQLITE_SQLITE_H
 
@@ -27,7 +28,7 @@ struct store_conn {
 	sqlite3_stmt *stmt[SQL_MAX];
 };
 
-/* ---- stmt.c: statements ---------------------------------------------------------------------- */
+/* ---- stmt.c: statements ---- */
 
 /* E_NOMEM, or E_IO with SQLite's words; rc is SQLite's (extended) result code. */
 int sq_db_error(struct store_conn *c, int rc, const char *what, struct err *e);
@@ -38,8 +39,8 @@ int sq_db_exec_u64(struct store_conn *c, const char *sql, uint64_t *v_r, struct 
 
 /* A prepared statement of the connection's cache, reset, or NULL with e set. */
 sqlite3_stmt *sq_st_get(struct store_conn *c, enum sql_id id, struct err *e);
-/* Bind parameter i (from 1). The slice stays borrowed until the statement is used again. A failure shows at
- * the next st_step. */
+/* Bind parameter i (from 1). The slice stays borrowed until the statement is used again. A failure
+ * shows at the next st_step. */
 void sq_st_sl(struct store_conn *c, sqlite3_stmt *st, int i, struct sl s);
 void sq_st_blob(struct store_conn *c, sqlite3_stmt *st, int i, struct sl s);
 void sq_st_u64(struct store_conn *c, sqlite3_stmt *st, int i, uint64_t v);
@@ -68,11 +69,12 @@ void *sq_rows_add(struct rows *r, size_t size, struct err *e);
 /* The op's arena in a new array. 0 or E_NOMEM. */
 int sq_rows_init(struct rows *r, struct store_op *op, struct err *e);
 
-/* Reads that take several statements see one state: begins a read transaction unless one is open. */
+/* Reads that take several statements see one state: begins a read transaction unless one is open.
+ */
 int sq_read_begin(struct store_conn *c, bool *began_r, struct err *e);
 void sq_read_end(struct store_conn *c, bool began);
 
-/* ---- migrate.c, schema.c ---------------------------------------------------------------------- */
+/* ---- migrate.c, schema.c ---- */
 
 struct migration_list {
 	const char *name;        /* of the schema, for people */
@@ -85,9 +87,10 @@ extern const struct migration_list sq_migrations[];
 /* Bring the file to version list->n, all steps in one transaction. 0, E_VERSION, E_IO, E_NOMEM. */
 int sq_migrate(struct store_conn *c, const struct migration_list *list, struct err *e);
 
-/* ---- owner.c: numbers for bare JIDs --------------------------------------------------------------- */
+/* ---- owner.c: numbers for bare JIDs ---- */
 
-/* Rows refer to their owner by a number: keys are short, and the virtual host is a column of its own. */
+/* Rows refer to their owner by a number: keys are short, and the virtual host is a column of its
+ * own. */
 int sq_owners_new(struct owners **o_r);
 void sq_owners_free(struct owners **o);
 /* The transaction is undone: forget what it may have added. */
@@ -99,23 +102,23 @@ int sq_owner_del(struct store_conn *c, uint64_t oid, struct err *e);
 /* "node@host" of an owner row (host, node) in a. */
 int sq_owner_jid(struct arena *a, struct sl host, struct sl node, struct sl *bare_r, struct err *e);
 
-/* ---- seen.c: duplicate marks --------------------------------------------------------------------- */
+/* ---- seen.c: duplicate marks ---- */
 
 int sq_seen_new(struct store_conn *c, uint32_t max, struct err *e);
 void sq_seen_free(struct seen **s);
 /* Is (sender, origin) committed, or in this transaction? */
 int sq_seen_find(struct store_conn *c, struct sl sender, struct sl origin, bool *found_r,
-	      struct err *e);
+		 struct err *e);
 /* The pair that sq_seen_find was asked about last becomes part of this transaction. */
 int sq_seen_add(struct store_conn *c, uint64_t stamp_ms, struct err *e);
 int sq_seen_flush(struct store_conn *c, struct err *e); /* before commit */
 void sq_seen_committed(struct seen *s);
 void sq_seen_rollback(struct seen *s);
 int sq_seen_purge(struct store_conn *c, uint64_t before_ms, unsigned limit, unsigned *n_r,
-	       struct err *e);
+		  struct err *e);
 void sq_seen_stats(const struct seen *s, struct store_stats *st);
 
-/* ---- sm.c: XEP-0198 state, h gathered for the commit ------------------------------------------------ */
+/* ---- sm.c: XEP-0198 state, h gathered for the commit ---- */
 
 int sq_sm_buffer_new(struct sm_buffer **b_r);
 void sq_sm_buffer_free(struct sm_buffer **b);
@@ -124,7 +127,7 @@ int sq_sm_note(struct store_conn *c, struct sl sm_id, uint32_t h, uint64_t stamp
 int sq_sm_flush(struct store_conn *c, struct err *e);
 void sq_sm_buffer_reset(struct sm_buffer *b);
 
-/* ---- exec functions, one a kind ---------------------------------------------------------------------- */
+/* ---- exec functions, one a kind ---- */
 
 typedef int exec_fn(struct store_conn *c, struct store_op *op, struct err *e);
 
@@ -132,12 +135,14 @@ exec_fn sq_exec_account_put, sq_exec_account_get, sq_exec_account_del, sq_exec_a
 exec_fn sq_exec_roster_load, sq_exec_roster_put, sq_exec_roster_del;
 exec_fn sq_exec_component_put, sq_exec_component_del, sq_exec_component_list;
 exec_fn sq_exec_meta_put, sq_exec_meta_get;
-exec_fn sq_exec_mail_put, sq_exec_mail_del, sq_exec_mail_load, sq_exec_mail_count, sq_exec_mail_expired;
+exec_fn sq_exec_mail_put, sq_exec_mail_del, sq_exec_mail_load, sq_exec_mail_count,
+	sq_exec_mail_expired;
 exec_fn sq_exec_mail_maxid, sq_exec_seen_purge;
 exec_fn sq_exec_sm_put, sq_exec_sm_get, sq_exec_sm_del, sq_exec_sm_purge;
 exec_fn sq_exec_number_put, sq_exec_number_del, sq_exec_number_list;
 exec_fn sq_exec_link_put, sq_exec_link_del, sq_exec_link_list;
-exec_fn sq_exec_queue_put, sq_exec_queue_move, sq_exec_queue_part, sq_exec_queue_load, sq_exec_queue_get;
+exec_fn sq_exec_queue_put, sq_exec_queue_move, sq_exec_queue_part, sq_exec_queue_load,
+	sq_exec_queue_get;
 exec_fn sq_exec_queue_count, sq_exec_queue_purge;
 exec_fn sq_exec_outbox_put, sq_exec_outbox_del, sq_exec_outbox_load;
 exec_fn sq_exec_frag_put, sq_exec_frag_load, sq_exec_frag_del;

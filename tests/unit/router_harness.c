@@ -174,7 +174,7 @@ static void do_done(struct store_op *op)
 	*(bool *)op->arg = true;
 }
 
-int rh_do(struct rh *h, struct store_op *op)
+static int rh_do(struct rh *h, struct store_op *op)
 {
 	bool done = false;
 
@@ -249,6 +249,33 @@ void rh_sm_get(struct rh *h, const char *id, struct store_sm_get *g)
 	store_op_init(&g->op, STORE_SM_GET, do_done, &done);
 	g->sm_id = sl_cstr(id);
 	store_submit(h->store, &g->op);
+	while (!done)
+		rh_turn(h, 1);
+}
+
+void rh_put(struct rh *h, struct store_roster_put *p)
+{
+	struct store_roster_put q;
+	bool done = false;
+
+	store_op_init(&q.op, STORE_ROSTER_PUT, do_done, &done);
+	q.owner = p->owner;
+	q.item = p->item;
+	store_submit(h->store, &q.op);
+	while (!done)
+		rh_turn(h, 1);
+	store_op_fini(&q.op);
+}
+
+void rh_roster(struct rh *h, const char *owner, struct store_roster_load *l)
+{
+	bool done = false;
+
+	rh_settle(h);
+	memset(l, 0, sizeof(*l));
+	store_op_init(&l->op, STORE_ROSTER_LOAD, do_done, &done);
+	l->owner = sl_cstr(owner);
+	store_submit(h->store, &l->op);
 	while (!done)
 		rh_turn(h, 1);
 }

@@ -161,6 +161,7 @@ void expire_msg(void *worker, struct bus_msg *m);
 void component_msg(void *worker, struct bus_msg *m);
 void route_msg(void *worker, struct bus_msg *m);
 int expire_open(struct router *r);
+void expire_now(struct router *r); /* a round at once (tests) */
 void expire_close(struct router *r);
 void component_close_all(struct worker *w);
 void user_close_all(struct worker *w);

@@ -1,9 +1,10 @@
 /* bus.c - see bus.h.
  *
- * A mailbox is a stack that producers push on with one compare-and-swap and that its worker takes whole and
- * turns round: what one sender pushed first is handled first. Only the push on an empty stack wakes the
- * worker. A worker that is gone has the CLOSED mark as its head, so that a late push sees it. Messages of a
- * worker to itself go through a plain queue that is handled at the end of the turn. */
+ * A mailbox is a stack that producers push on with one compare-and-swap and that its worker takes
+ * whole and turns round: what one sender pushed first is handled first. Only the push on an empty
+ * stack wakes the worker. A worker that is gone has the CLOSED mark as its head, so that a late
+ * push sees it. Messages of a worker to itself go through a plain queue that is handled at the end
+ * of the turn. */
 #include "appliance/bus/bus.h"
 #include "appliance/base/hash.h"
 
@@ -92,7 +93,8 @@ static void shut(struct mailbox *box)
 
 	if (m != CLOSED)
 		free_chain(m);
-	/* free() of a message may post again, to this worker too: those are refused by CLOSED or freed here. */
+	/* free() of a message may post again, to this worker too: those are refused by CLOSED or
+	 * freed here. */
 	while (box->local_first)
 		free_chain(take_local(box));
 	loop_task_clear(&box->local_task);

@@ -46,7 +46,7 @@ static void at_opt(struct build *b, const struct section *s, const char *title, 
 		at(b, "%s%s%s", s->name, *s->name ? "." : "", key);
 }
 
-/* ---- values ------------------------------------------------------------------------------------ */
+/* ---- values ---- */
 
 static int keep(struct build *b, struct sl v, struct sl *dst)
 {
@@ -83,8 +83,8 @@ static int set_list(struct build *b, const struct opt *o, const json_t *j, struc
 	if (!json_is_array(j))
 		return err_set(b->e, E_SYNTAX, NULL, "must be a list of texts");
 	if (n < o->min || n > o->max)
-		return err_set(b->e, E_RANGE, NULL, "has %zu members: from %u to %u are possible", n,
-			       o->min, o->max);
+		return err_set(b->e, E_RANGE, NULL, "has %zu members: from %u to %u are possible",
+			       n, o->min, o->max);
 	dst->v = arena_zalloc(b->a, n * sizeof(*dst->v));
 	if (!dst->v)
 		return no_memory(b);
@@ -178,7 +178,7 @@ static int set_default(struct build *b, const struct opt *o, void *base)
 	return 0;
 }
 
-/* ---- sections ---------------------------------------------------------------------------------- */
+/* ---- sections ---- */
 
 static int set_option(struct build *b, const struct section *s, const struct opt *o,
 		      const json_t *from, void *base, const char *title)
@@ -200,7 +200,8 @@ static int refuse_unknown(struct build *b, const struct section *s, const json_t
 	const char *key;
 	json_t *v;
 
-	json_object_foreach((json_t *)(uintptr_t)from, key, v) {
+	json_object_foreach((json_t *)(uintptr_t)from, key, v)
+	{
 		const struct opt *o = schema_opt(s, key);
 		bool section = !*s->name && schema_section(key) && *key;
 		if ((o && (o->who & b->who)) || section || (s->titled && strcmp(key, "name") == 0))
@@ -249,7 +250,8 @@ static int build_titled(struct build *b, const struct section *s, const json_t *
 	if (from && !json_is_array(from))
 		return err_set(b->e, E_SYNTAX, NULL, "must be a list of objects");
 	if (n > s->max)
-		return err_set(b->e, E_LIMIT, NULL, "%zu of them: at most %u are possible", n, s->max);
+		return err_set(b->e, E_LIMIT, NULL, "%zu of them: at most %u are possible", n,
+			       s->max);
 	all = arena_zalloc(b->a, n * s->size);
 	if (!all)
 		return no_memory(b);
@@ -349,7 +351,8 @@ int config_from_json(const json_t *doc, enum config_who who, const struct config
 	int rc = config_build(doc, who, c_r, where, &why);
 
 	if (rc < 0)
-		err_set(e, rc, why.clause, "%.90s: %.95s", *where ? where : "configuration", why.text);
+		err_set(e, rc, why.clause, "%.90s: %.95s", *where ? where : "configuration",
+			why.text);
 	return rc;
 }
 
@@ -370,7 +373,7 @@ void config_unref(const struct config **cp)
 	arena_wipe_free(&a);
 }
 
-/* ---- a link alone ------------------------------------------------------------------------------ */
+/* ---- a link alone ---- */
 
 struct lone_link {
 	struct config_link link; /* first */

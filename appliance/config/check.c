@@ -1,13 +1,13 @@
 /* check.c - settings that contradict each other. See config.h.
  *
- * Called on every path (file, socketpair), so a process that sees only its part of the document must
- * not miss what it did not get: each check looks at options that go to the same processes. */
+ * Called on every path (file, socketpair), so a process that sees only its part of the document
+ * must not miss what it did not get: each check looks at options that go to the same processes. */
 #include "appliance/config/schema.h"
 
 #include <stdarg.h>
 
-static int PRINTF_LIKE(5, 6) wrong(char *where, struct err *e, const char *key, int code,
-				   const char *fmt, ...)
+static int PRINTF_LIKE(5, 6)
+	wrong(char *where, struct err *e, const char *key, int code, const char *fmt, ...)
 {
 	char text[ERR_TEXT_MAX];
 	va_list ap;
@@ -29,7 +29,7 @@ static int wrong_in(char *where, struct err *e, const char *section, struct sl t
 	return wrong(where, e, at, E_STATE, "%s", text);
 }
 
-/* ---- domains ------------------------------------------------------------------------------------ */
+/* ---- domains ---- */
 
 static int check_domains(const struct config *c, char *where, struct err *e)
 {
@@ -81,16 +81,15 @@ static int check_tls(const struct config *c, enum config_who who, char *where, s
 		if (host_has_half(h))
 			return wrong_in(where, e, "host", h->name, "",
 					"certificate and key belong together: one is missing");
-		if (!host_has_tls(h) &&
-		    (c->c2s.tls == CONFIG_C2S_TLS_REQUIRED || c->c2s.listen_tls.n ||
-		     c->components.listen_tls.n))
+		if (!host_has_tls(h) && (c->c2s.tls == CONFIG_C2S_TLS_REQUIRED ||
+					 c->c2s.listen_tls.n || c->components.listen_tls.n))
 			return wrong_in(where, e, "host", h->name, "",
 					"no certificate_file and key_file, but TLS is wanted");
 	}
 	return 0;
 }
 
-/* ---- listeners ---------------------------------------------------------------------------------- */
+/* ---- listeners ---- */
 
 struct listener_list {
 	const char *key;
@@ -117,7 +116,8 @@ static int check_listeners(const struct config *c, char *where, struct err *e)
 	return 0;
 }
 
-/* ---- numbers that depend on each other ------------------------------------------------------------ */
+/* ---- numbers that depend on each other
+ * ------------------------------------------------------------ */
 
 static int check_limits(const struct config *c, char *where, struct err *e)
 {
@@ -130,8 +130,7 @@ static int check_limits(const struct config *c, char *where, struct err *e)
 	if (c->limits.output_queue_octets < c->limits.component_stanza_octets + 1024)
 		return wrong(where, e, "limits.output_queue_octets", E_STATE,
 			     "is less than one stanza (limits.component_stanza_octets)");
-	if (c->limits.stanzas_per_second &&
-	    c->limits.stanza_burst < c->limits.stanzas_per_second)
+	if (c->limits.stanzas_per_second && c->limits.stanza_burst < c->limits.stanzas_per_second)
 		return wrong(where, e, "limits.stanza_burst", E_STATE,
 			     "is less than limits.stanzas_per_second");
 	if (c->limits.connections_per_address > c->limits.connections)
@@ -191,8 +190,7 @@ static int check_secrets(const struct config *c, enum config_who who, char *wher
 	return 0;
 }
 
-int config_check(const struct config *c, enum config_who who, char where[WHERE_MAX],
-		 struct err *e)
+int config_check(const struct config *c, enum config_who who, char where[WHERE_MAX], struct err *e)
 {
 	int rc = check_domains(c, where, e);
 

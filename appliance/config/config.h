@@ -1,13 +1,13 @@
 /* config.h - what the operator set: one immutable, reference-counted object.
  *
- * It is read from tandem.conf by tandemd (config_load: libconfuse and our schema) or from the configuration
- * document by its children (config_from_json: the same schema, so the same checks). One table, schema.c, says
- * for every option its type, range, default, who needs it, whether a change needs a restart, and its help; it
- * drives the parser, both checks, the document, the comparison at a reload, tandem.conf.sample and
- * docs/configuration.md.
+ * It is read from tandem.conf by tandemd (config_load: libconfuse and our schema) or from the
+ * configuration document by its children (config_from_json: the same schema, so the same checks).
+ * One table, schema.c, says for every option its type, range, default, who needs it, whether a
+ * change needs a restart, and its help; it drives the parser, both checks, the document, the
+ * comparison at a reload, tandem.conf.sample and docs/configuration.md.
  *
- * All text lives in the object's arena and is followed by a NUL (so .p is a C string); it is wiped when the last
- * reference goes. Reading is safe from every thread; references are atomic. */
+ * All text lives in the object's arena and is followed by a NUL (so .p is a C string); it is wiped
+ * when the last reference goes. Reading is safe from every thread; references are atomic. */
 #ifndef TANDEM_CONFIG_CONFIG_H
 #define TANDEM_CONFIG_CONFIG_H
 
@@ -130,16 +130,18 @@ struct config {
 
 	struct {
 		struct sl domain;       /* "sms.localhost" */
+		struct sl server;       /* "192.0.2.1:5347": a foreign XMPP server; empty: our core */
+		struct sl server_secret_file, server_secret;
 		struct sl default_link; /* empty: any that serves the number */
-		struct sl
-			country_code; /* of national numbers, "49"; empty: only international ones */
+		struct sl country_code; /* of national numbers, "49"; empty: only international ones
+					 */
 		struct sl international_prefix, national_prefix; /* "00", "0" */
 		uint32_t max_parts;
 		uint32_t retry_min_seconds, retry_max_seconds;
 		uint32_t expiry_hours;
-		uint32_t
-			receipt_hours; /* a message without its delivery receipt is settled after this */
-		uint32_t keep_days;           /* settled messages stay in the queue's record */
+		uint32_t receipt_hours; /* a message without its delivery receipt is settled after
+					   this */
+		uint32_t keep_days;     /* settled messages stay in the queue's record */
 		uint32_t messages_per_minute; /* an account's limit; 0: none */
 	} sms;
 
@@ -153,11 +155,12 @@ struct config {
 	struct config_mem *mem;
 };
 
-/* Read and check a file. E_SYNTAX, E_RANGE, E_NOTFOUND (file), E_STATE (settings that contradict each other);
- * e->text has "FILE:LINE: reason". Files that it names (certificates, secrets) are read and checked for readability
- * and size too. */
+/* Read and check a file. E_SYNTAX, E_RANGE, E_NOTFOUND (file), E_STATE (settings that contradict
+ * each other); e->text has "FILE:LINE: reason". Files that it names (certificates, secrets) are
+ * read and checked for readability and size too. */
 int config_load(const char *path, const struct config **c_r, struct err *e);
-/* The document for one process: without what does not concern it. New reference; NULL: out of memory. */
+/* The document for one process: without what does not concern it. New reference; NULL: out of
+ * memory. */
 json_t *config_to_json(const struct config *c, enum config_who who);
 /* The same checks on a document from a socketpair. who: as it was made. */
 int config_from_json(const json_t *doc, enum config_who who, const struct config **c_r,
@@ -166,17 +169,19 @@ int config_from_json(const json_t *doc, enum config_who who, const struct config
 const struct config *config_ref(const struct config *c);
 void config_unref(const struct config **c);
 
-/* Compare: calls differs(arg, "limits.depth", needs_restart) for every option that who cares for and that differs.
- * Of titled sections "link[carrier-a]" once, also when it was added or removed. */
+/* Compare: calls differs(arg, "limits.depth", needs_restart) for every option that who cares for
+ * and that differs. Of titled sections "link[carrier-a]" once, also when it was added or removed.
+ */
 void config_compare(const struct config *old, const struct config *now, enum config_who who,
 		    void (*differs)(void *arg, const char *key, bool needs_restart), void *arg);
 
-/* One link from {"name": ..., "host": ..., "password": ...}: what `link add` brings and what a store keeps. All text
- * is in one allocation: free with config_link_free. */
+/* One link from {"name": ..., "host": ..., "password": ...}: what `link add` brings and what a
+ * store keeps. All text is in one allocation: free with config_link_free. */
 int config_link_from_json(const json_t *settings, struct config_link **l_r, struct err *e);
 void config_link_free(struct config_link **l);
 
-/* "192.0.2.1:5222", "[2001:db8::1]:5222", "*:5222": host (without brackets) into dst. 0, E_SYNTAX, E_RANGE. */
+/* "192.0.2.1:5222", "[2001:db8::1]:5222", "*:5222": host (without brackets) into dst. 0, E_SYNTAX,
+ * E_RANGE. */
 #define CONFIG_HOST_MAX 256
 int config_split_address(struct sl text, char host_r[CONFIG_HOST_MAX], uint16_t *port_r);
 

@@ -35,7 +35,8 @@ static json_t *value_json(const struct opt *o, const void *base)
 	return NULL;
 }
 
-static int options_json(const struct section *s, const void *base, enum config_who who, json_t *into)
+static int options_json(const struct section *s, const void *base, enum config_who who,
+			json_t *into)
 {
 	for (size_t i = 0; i < s->nopt; i++)
 		if ((s->opt[i].who & who) &&
@@ -70,7 +71,8 @@ static int titled_json(const struct config *c, const struct section *s, enum con
 		const void *el = element(c, s, i);
 		json_t *o = json_object();
 		if (json_array_append_new(a, o) < 0 ||
-		    json_object_set_new(o, "name", json_stringn(title_of(el).p, title_of(el).n)) < 0 ||
+		    json_object_set_new(o, "name", json_stringn(title_of(el).p, title_of(el).n)) <
+			    0 ||
 		    options_json(s, el, who, o) < 0)
 			return E_NOMEM;
 	}
@@ -102,7 +104,8 @@ json_t *config_to_json(const struct config *c, enum config_who who)
 	for (size_t i = 0; rc == 0 && i < config_schema_n; i++)
 		rc = section_json(c, &config_schema[i], who, doc);
 	if (rc == 0)
-		rc = json_object_set_new(doc, "generation", json_integer((json_int_t)c->generation));
+		rc = json_object_set_new(doc, "generation",
+					 json_integer((json_int_t)c->generation));
 	if (rc < 0) {
 		json_decref(doc);
 		return NULL;
@@ -110,7 +113,7 @@ json_t *config_to_json(const struct config *c, enum config_who who)
 	return doc;
 }
 
-/* ---- comparison -------------------------------------------------------------------------------- */
+/* ---- comparison ---- */
 
 static bool same_list(const struct config_list *a, const struct config_list *b)
 {

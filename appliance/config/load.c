@@ -16,18 +16,23 @@
 #include "appliance/base/buf.h"
 
 /* A list that was not set; something that no file can contain. */
-#define UNSET "\001"
+#define UNSET      "\001"
 #define UNSET_LIST "{\"\001\"}"
 
+/* Put behind the text: libconfuse takes the end of the file for the end of every open section, and
+ * of an open comment. If this is not found at the top, something was not closed. */
+#define END "end-of-configuration"
+
 #define OPTS_MAX 40
+#define TEXT_MAX (1u << 20)
 
 struct load {
-	const char *name;      /* of the file, for messages */
-	struct sl dir;         /* what relative paths are relative to */
-	json_t *lines;         /* "limits.depth": 12 */
+	const char *name; /* of the file, for messages */
+	struct sl dir;    /* what relative paths are relative to */
+	json_t *lines;    /* "limits.depth": 12 */
 	json_t *doc;
 	struct err *e;
-	bool failed;           /* the first error counts */
+	bool failed; /* the first error counts */
 };
 
 static __thread struct load *loading;
@@ -52,10 +57,12 @@ static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	vsnprintf(text, sizeof(text), fmt, ap);
 #pragma GCC diagnostic pop
+	if (strstr(text, "'" END "'"))
+		snprintf(text, sizeof(text), "a section is not closed: } is missing");
 	say(loading, E_SYNTAX, cfg ? cfg->line : 0, text);
 }
 
-/* ---- the tree for libconfuse ------------------------------------------------------------------- */
+/* ---- the tree for libconfuse ---- */
 
 static const struct section *section_of(const cfg_t *cfg)
 {
@@ -77,7 +84,8 @@ static void key_of(const cfg_t *cfg, const char *opt, char key[WHERE_MAX])
 
 static int check_bool(struct sl v, bool *b_r, struct err *e)
 {
-	static const char *const yes[] = { "true", "yes", "on" }, *const no[] = { "false", "no", "off" };
+	static const char *const yes[] = { "true", "yes", "on" }, *const no[] = { "false", "no",
+										  "off" };
 
 	for (size_t i = 0; i < ARRAY_LEN(yes); i++)
 		if (sl_eq(v, sl_cstr(yes[i])) || sl_eq(v, sl_cstr(no[i]))) {
@@ -93,7 +101,8 @@ static int check_uint(const struct opt *o, struct sl v, uint64_t *v_r, struct er
 	int rc = sl_to_u64(v, UINT64_MAX, v_r);
 
 	if (rc == E_SYNTAX)
-		return err_set(e, rc, NULL, "\"" SLFMT "\" is not a number", SLARG(sl_sub(v, 0, 40)));
+		return err_set(e, rc, NULL, "\"" SLFMT "\" is not a number",
+			       SLARG(sl_sub(v, 0, 40)));
 	return schema_check_uint(o, rc == E_RANGE ? UINT64_MAX : *v_r, e);
 }
 
@@ -132,7 +141,8 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
 		return 0;
 	key_of(cfg, opt->name, key);
 	const json_t *before = json_object_get(loading->lines, key);
-	if (before && (o->kind != OPT_LIST || cfg_opt_size(opt) == 0)) {
+	/* The value has its place already when this is called: the first of a list is number 1. */
+	if (before && (o->kind != OPT_LIST || cfg_opt_size(opt) <= 1)) {
 		cfg_error(cfg, "%s: is set twice, first in line %d", key,
 			  (int)json_integer_value(before));
 		return -1;
@@ -156,8 +166,10 @@ static int on_section(cfg_t *cfg, cfg_opt_t *opt)
 	struct err why = { 0, NULL, "" };
 	char key[WHERE_MAX];
 
-	if (!sec || !s || !s->titled)
+	if (!sec || !s)
 		return 0;
+	if (!s->titled)
+		return set_line(s->name, cfg->line) < 0 ? -1 : 0;
 	snprintf(key, sizeof(key), "%s[%.253s]", s->name, sec->title ? sec->title : "");
 	if (s->check_title(sl_cstr(sec->title), &why) < 0) {
 		cfg_error(cfg, "%s: %s", key, why.text);
@@ -173,8 +185,8 @@ static void fill_opts(const struct section *s, cfg_opt_t *dst, size_t *n)
 		if (o->kind == OPT_CONTENT)
 			continue;
 		if (o->kind == OPT_LIST)
-			dst[(*n)++] = (cfg_opt_t)CFG_STR_LIST_CB(o->key, UNSET_LIST, CFGF_NONE,
-								 on_value);
+			dst[(*n)++] =
+				(cfg_opt_t)CFG_STR_LIST_CB(o->key, UNSET_LIST, CFGF_NONE, on_value);
 		else
 			dst[(*n)++] = (cfg_opt_t)CFG_STR_CB(o->key, UNSET, CFGF_NONE, on_value);
 	}
@@ -206,6 +218,7 @@ static cfg_t *tree_new(void)
 			s->name, t->sub[i],
 			s->titled ? CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES : CFGF_NONE);
 	}
+	t->top[n++] = (cfg_opt_t)CFG_STR(END, UNSET, CFGF_NONE);
 	t->top[n] = (cfg_opt_t)CFG_END();
 	cfg_t *cfg = cfg_init(t->top, CFGF_NONE);
 	free(t);
@@ -213,15 +226,15 @@ static cfg_t *tree_new(void)
 		return NULL;
 	cfg_set_error_function(cfg, on_error);
 	for (size_t i = 0; i < config_schema_n; i++)
-		if (config_schema[i].titled)
+		if (*config_schema[i].name)
 			cfg_set_validate_func(cfg, config_schema[i].name, on_section);
 	return cfg;
 }
 
-/* ---- files that it names ------------------------------------------------------------------------ */
+/* ---- files that it names ---- */
 
-static int read_all(struct load *l, int fd, const char *path, const struct opt *content,
-		    struct buf *b)
+static int read_all(struct load *l, int fd, const char *path, const struct opt *file,
+		    const struct opt *content, struct buf *b)
 {
 	struct stat st;
 	char chunk[4096];
@@ -229,7 +242,7 @@ static int read_all(struct load *l, int fd, const char *path, const struct opt *
 
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
 		return err_set(l->e, E_IO, NULL, "%.80s: not a plain file", path);
-	if (content->secret && (st.st_mode & 0007))
+	if (file->secret && (st.st_mode & 0007))
 		return err_set(l->e, E_DENIED, NULL, "%.80s can be read by everyone: chmod 640 it",
 			       path);
 	while ((n = read(fd, chunk, sizeof(chunk))) > 0)
@@ -242,7 +255,8 @@ static int read_all(struct load *l, int fd, const char *path, const struct opt *
 	return 0;
 }
 
-static int read_content(struct load *l, const char *path, const struct opt *content, struct buf *b)
+static int read_content(struct load *l, const char *path, const struct opt *file,
+			const struct opt *content, struct buf *b)
 {
 	/* Not blocking: it might be a FIFO. */
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
@@ -251,7 +265,7 @@ static int read_content(struct load *l, const char *path, const struct opt *cont
 	if (fd < 0)
 		return err_errno(l->e, E_NOTFOUND, "cannot read %.80s", path);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	rc = read_all(l, fd, path, content, b);
+	rc = read_all(l, fd, path, file, content, b);
 	close(fd);
 	struct sl v = buf_sl(b);
 	while (content->secret && v.n && (v.p[v.n - 1] == '\n' || v.p[v.n - 1] == '\r')) {
@@ -282,17 +296,18 @@ static int add_content(struct load *l, const struct section *s, const struct opt
 		rc = snprintf(full, sizeof(full), SLFMT "/%s", SLARG(l->dir), path);
 	if (rc < 0 || (size_t)rc >= sizeof(full))
 		return err_set(l->e, E_TOOBIG, NULL, "path too long");
-	buf_init(&b, content->max);
-	rc = read_content(l, full, content, &b);
-	if (rc == 0 && json_object_set_new(into, o->content,
-					   json_stringn(buf_sl(&b).p, buf_sl(&b).n)) < 0)
+	buf_init(&b, content->max + 2); /* a line end that will be cut */
+	rc = read_content(l, full, o, content, &b);
+	if (rc == 0 &&
+	    json_object_set_new(into, o->content, json_stringn(buf_sl(&b).p, buf_sl(&b).n)) < 0)
 		rc = err_set(l->e, E_SYNTAX, NULL, "%.80s is not a text in UTF-8", full);
 	wipe(b.p, b.cap);
 	buf_free(&b);
 	return rc;
 }
 
-/* ---- from libconfuse's tree to the document ------------------------------------------------------- */
+/* ---- from libconfuse's tree to the document
+ * ------------------------------------------------------- */
 
 static json_t *list_value(cfg_t *cfg, const struct opt *o)
 {
@@ -415,51 +430,87 @@ static int to_json(struct load *l, cfg_t *cfg)
 	return rc;
 }
 
-/* ---- all of it ------------------------------------------------------------------------------------ */
+/* ---- all of it
+ * ------------------------------------------------------------------------------------ */
 
-static int parse(struct load *l, FILE *f)
+static int parse(struct load *l, const char *text)
 {
 	cfg_t *cfg = tree_new();
 	int rc;
 
 	if (!cfg)
 		return err_set(l->e, E_NOMEM, NULL, "out of memory");
-	rc = cfg_parse_fp(cfg, f) == CFG_SUCCESS ? 0 : E_SYNTAX;
+	rc = cfg_parse_buf(cfg, text) == CFG_SUCCESS ? 0 : E_SYNTAX;
+	if (rc == 0 && strcmp(cfg_getstr(cfg, END), "yes") != 0)
+		rc = E_SYNTAX;
 	if (rc < 0)
-		say(l, E_SYNTAX, cfg->line, "syntax error");
+		say(l, E_SYNTAX, cfg->line, "a comment or a quotation is not closed");
 	else
 		rc = to_json(l, cfg);
 	cfg_free(cfg);
 	return rc;
 }
 
-int config_load_fp(FILE *f, const char *name, struct sl dir, const struct config **c_r,
-		   struct err *e)
+static int build(struct load *l, const char *text, const struct config **c_r)
 {
-	struct err local = { 0, NULL, "" };
-	struct load l = { .name = name, .dir = dir, .e = e ? e : &local };
 	char where[WHERE_MAX];
 	int rc;
 
-	l.doc = json_object();
-	l.lines = json_object();
-	loading = &l;
-	rc = l.doc && l.lines ? parse(&l, f) : err_set(l.e, E_NOMEM, NULL, "out of memory");
+	l->doc = json_object();
+	l->lines = json_object();
+	if (!l->doc || !l->lines)
+		return err_set(l->e, E_NOMEM, NULL, "out of memory");
+	loading = l;
+	rc = parse(l, text);
 	loading = NULL;
 	if (rc == 0) {
-		rc = config_build(l.doc, CONFIG_ALL, c_r, where, l.e);
+		rc = config_build(l->doc, CONFIG_ALL, c_r, where, l->e);
 		if (rc < 0)
-			placed(&l, rc, where);
+			placed(l, rc, where);
 	}
+	return rc;
+}
+
+int config_load_text(struct sl text, const char *name, struct sl dir, const struct config **c_r,
+		     struct err *e)
+{
+	struct err local = { 0, NULL, "" };
+	struct load l = { .name = name, .dir = dir, .e = e ? e : &local };
+	struct buf b;
+	int rc;
+
+	if (text.n && memchr(text.p, 0, text.n))
+		return err_set(e, E_SYNTAX, NULL, "%.100s: not a text: it has a NUL octet", name);
+	buf_init(&b, TEXT_MAX + 64);
+	if (buf_add(&b, text) < 0 || buf_add(&b, SL("\n" END " = yes\n\0")) < 0)
+		rc = err_set(e, E_TOOBIG, NULL, "%.100s: more than %u octets", name, TEXT_MAX);
+	else
+		rc = build(&l, b.p, c_r);
+	buf_free(&b);
 	json_decref(l.doc);
 	json_decref(l.lines);
 	return rc;
+}
+
+static int read_text(FILE *f, const char *path, struct buf *b, struct err *e)
+{
+	char chunk[4096];
+	size_t n;
+
+	while ((n = fread(chunk, 1, sizeof(chunk), f)) > 0)
+		if (buf_add(b, sl_mk(chunk, n)) < 0)
+			return err_set(e, E_TOOBIG, NULL, "%.100s: more than %u octets", path,
+				       TEXT_MAX);
+	if (ferror(f))
+		return err_errno(e, E_IO, "cannot read %.100s", path);
+	return 0;
 }
 
 int config_load(const char *path, const struct config **c_r, struct err *e)
 {
 	struct sl dir = sl_cstr(path);
 	FILE *f = fopen(path, "r");
+	struct buf b;
 	int rc;
 
 	if (!f)
@@ -467,7 +518,15 @@ int config_load(const char *path, const struct config **c_r, struct err *e)
 	fcntl(fileno(f), F_SETFD, FD_CLOEXEC);
 	while (dir.n && dir.p[dir.n - 1] != '/')
 		dir.n--;
-	rc = config_load_fp(f, path, dir.n ? sl_sub(dir, 0, dir.n) : SL("."), c_r, e);
+	buf_init(&b, TEXT_MAX);
+	rc = read_text(f, path, &b, e);
+	if (rc == 0)
+		rc = config_load_text(buf_sl(&b), path,
+				      dir.n > 1 ? sl_sub(dir, 0, dir.n - 1)
+				      : dir.n   ? dir
+						: SL("."),
+				      c_r, e);
+	buf_free(&b);
 	fclose(f);
 	return rc;
 }

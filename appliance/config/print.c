@@ -3,11 +3,11 @@
 
 #include "appliance/base/buf.h"
 
-#define TRY(call)                                                                                  \
-	do {                                                                                       \
-		int rc_ = (call);                                                                  \
-		if (rc_ < 0)                                                                       \
-			return rc_;                                                                \
+#define TRY(call) \
+	do { \
+		int rc_ = (call); \
+		if (rc_ < 0) \
+			return rc_; \
 	} while (0)
 
 /* Each line of a help text behind a prefix. */
@@ -70,7 +70,8 @@ static int print_range(struct buf *out, const struct opt *o)
 	}
 }
 
-/* ---- tandem.conf.sample -------------------------------------------------------------------------- */
+/* ---- tandem.conf.sample
+ * -------------------------------------------------------------------------- */
 
 static int sample_opt(struct buf *out, const struct section *s, const struct opt *o)
 {
@@ -121,7 +122,8 @@ int config_print_sample(struct buf *out)
 	return 0;
 }
 
-/* ---- docs/configuration.md ----------------------------------------------------------------------- */
+/* ---- docs/configuration.md
+ * ----------------------------------------------------------------------- */
 
 static int reference_opt(struct buf *out, const struct opt *o)
 {
@@ -143,15 +145,16 @@ static int reference_opt(struct buf *out, const struct opt *o)
 
 int config_print_reference(struct buf *out)
 {
-	TRY(buf_add(out, SL("# tandem.conf\n\n"
-			    "Made by `tandemctl config reference` from appliance/config/schema.c; do "
-			    "not edit.\n\n"
-			    "The syntax is libconfuse's: `key = value`, `section { ... }`, `section "
-			    "\"title\" { ... }`, lists in braces, comments with `#`.\n"
-			    "`\"${NAME}\"` is replaced by the environment variable. Relative paths are "
-			    "relative to the file.\n"
-			    "\"reload\": a change is applied by `tandemctl reload` or SIGHUP; "
-			    "\"restart\": it needs `tandemctl restart` or a new start.\n")));
+	TRY(buf_add(out,
+		    SL("# tandem.conf\n\n"
+		       "Made by `tandemctl config reference` from appliance/config/schema.c; do "
+		       "not edit.\n\n"
+		       "The syntax is libconfuse's: `key = value`, `section { ... }`, `section "
+		       "\"title\" { ... }`, lists in braces, comments with `#`.\n"
+		       "`\"${NAME}\"` is replaced by the environment variable. Relative paths are "
+		       "relative to the file.\n"
+		       "\"reload\": a change is applied by `tandemctl reload` or SIGHUP; "
+		       "\"restart\": it needs `tandemctl restart` or a new start.\n")));
 	for (size_t i = 0; i < config_schema_n; i++) {
 		const struct section *s = &config_schema[i];
 		if (!*s->name)

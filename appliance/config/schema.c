@@ -6,21 +6,21 @@
 
 #include "appliance/base/enc.h"
 
-#define TOP(f)    offsetof(struct config, f)
-#define HOST(f)   offsetof(struct config_host, f)
-#define COMP(f)   offsetof(struct config_component, f)
-#define LINK(f)   offsetof(struct config_link, f)
-#define SIM(f)    offsetof(struct config_handset_sim, f)
-#define D         CONFIG_TANDEMD
-#define CORE      CONFIG_CORE
-#define SMS       CONFIG_SMS
-#define ALL       CONFIG_ALL
+#define TOP(f)          offsetof(struct config, f)
+#define HOST(f)         offsetof(struct config_host, f)
+#define COMP(f)         offsetof(struct config_component, f)
+#define LINK(f)         offsetof(struct config_link, f)
+#define SIM(f)          offsetof(struct config_handset_sim, f)
+#define D               CONFIG_TANDEMD
+#define CORE            CONFIG_CORE
+#define SMS             CONFIG_SMS
+#define ALL             CONFIG_ALL
 #define PATH_MAX_OCTETS 1000u
 #define PEM_MAX_OCTETS  262144u
-#define KIB 1024u
-#define MIB 1048576u
+#define KIB             1024u
+#define MIB             1048576u
 
-/* ---- syntax of single values ------------------------------------------------------------------ */
+/* ---- syntax of single values ---- */
 
 static int check_domain(struct sl v, struct err *e)
 {
@@ -119,9 +119,12 @@ static int check_host_name(struct sl v, struct err *e)
 
 static int check_mechanism(struct sl v, struct err *e)
 {
-	static const char *const known[] = { "SCRAM-SHA-512-PLUS", "SCRAM-SHA-512",
-					     "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256",
-					     "SCRAM-SHA-1-PLUS",   "SCRAM-SHA-1",
+	static const char *const known[] = { "SCRAM-SHA-512-PLUS",
+					     "SCRAM-SHA-512",
+					     "SCRAM-SHA-256-PLUS",
+					     "SCRAM-SHA-256",
+					     "SCRAM-SHA-1-PLUS",
+					     "SCRAM-SHA-1",
 					     "PLAIN" };
 
 	for (size_t i = 0; i < ARRAY_LEN(known); i++)
@@ -152,24 +155,7 @@ static int check_pem(struct sl v, struct err *e)
 	return err_set(e, E_SYNTAX, NULL, "not a PEM text");
 }
 
-static int check_smpp_id(struct sl v, struct err *e)
-{
-	return v.n <= 15 ? 0 : err_set(e, E_TOOBIG, "SMPP 3.4 4.1.1", "at most 15 octets");
-}
-
-static int check_smpp_type(struct sl v, struct err *e)
-{
-	return v.n <= 12 ? 0 : err_set(e, E_TOOBIG, "SMPP 3.4 4.1.1", "at most 12 octets");
-}
-
-static int check_smpp_password(struct sl v, struct err *e)
-{
-	return v.n <= 8 ? 0
-			: err_set(e, E_TOOBIG, "SMPP 3.4 4.1.1",
-				  "an SMPP password has at most 8 octets");
-}
-
-/* ---- the table -------------------------------------------------------------------------------- */
+/* ---- the table ---- */
 
 static const char *const levels[] = { "error", "warn", "notice", "info", "debug", NULL };
 static const char *const backends[] = { "default", "epoll", "select", NULL };
@@ -179,47 +165,47 @@ static const char *const link_types[] = { "smpp", NULL };
 static const char *const alphabets[] = { "gsm7", "latin1", "ascii", NULL };
 static const char *const behaviours[] = { "answer", "report", "silent", "refuse", "absent", NULL };
 
-#define UINT_(k, f, d, lo, hi, w, r, h)                                                            \
-	{                                                                                          \
+#define UINT_(k, f, d, lo, hi, w, r, h) \
+	{ \
 		.key = k, .kind = OPT_UINT, .offset = f, .def = d, .min = lo, .max = hi, .who = w, \
-		.restart = r, .help = h                                                            \
+		.restart = r, .help = h \
 	}
-#define BOOL_(k, f, d, w, r, h)                                                                    \
-	{                                                                                          \
-		.key = k, .kind = OPT_BOOL, .offset = f, .def = d, .max = 1, .who = w,             \
-		.restart = r, .help = h                                                            \
+#define BOOL_(k, f, d, w, r, h) \
+	{ \
+		.key = k, .kind = OPT_BOOL, .offset = f, .def = d, .max = 1, .who = w, \
+		.restart = r, .help = h \
 	}
-#define ENUM_(k, f, d, n, w, r, h)                                                                 \
-	{                                                                                          \
-		.key = k, .kind = OPT_ENUM, .offset = f, .def = d, .names = n, .who = w,           \
-		.restart = r, .help = h                                                            \
+#define ENUM_(k, f, d, n, w, r, h) \
+	{ \
+		.key = k, .kind = OPT_ENUM, .offset = f, .def = d, .names = n, .who = w, \
+		.restart = r, .help = h \
 	}
-#define STR_(k, f, d, hi, c, w, r, h)                                                              \
-	{                                                                                          \
-		.key = k, .kind = OPT_STR, .offset = f, .def_text = d, .max = hi, .check = c,      \
-		.who = w, .restart = r, .help = h                                                  \
+#define STR_(k, f, d, hi, c, w, r, h) \
+	{ \
+		.key = k, .kind = OPT_STR, .offset = f, .def_text = d, .max = hi, .check = c, \
+		.who = w, .restart = r, .help = h \
 	}
-#define LIST_(k, f, d, hi, c, w, r, h)                                                             \
-	{                                                                                          \
-		.key = k, .kind = OPT_LIST, .offset = f, .def_text = d, .max = hi, .check = c,     \
-		.who = w, .restart = r, .help = h                                                  \
+#define LIST_(k, f, d, hi, c, w, r, h) \
+	{ \
+		.key = k, .kind = OPT_LIST, .offset = f, .def_text = d, .max = hi, .check = c, \
+		.who = w, .restart = r, .help = h \
 	}
-#define FILE_(k, f, into, s, ex, h)                                                                \
-	{                                                                                          \
-		.key = k, .kind = OPT_FILE, .offset = f, .def_text = "", .max = PATH_MAX_OCTETS,   \
-		.content = into, .secret = s, .sample = ex, .who = D, .help = h                    \
+#define FILE_(k, f, into, s, ex, h) \
+	{ \
+		.key = k, .kind = OPT_FILE, .offset = f, .def_text = "", .max = PATH_MAX_OCTETS, \
+		.content = into, .secret = s, .sample = ex, .who = D, .help = h \
 	}
-#define CONTENT_(k, f, hi, c, s, w)                                                                \
-	{                                                                                          \
+#define CONTENT_(k, f, hi, c, s, w) \
+	{ \
 		.key = k, .kind = OPT_CONTENT, .offset = f, .def_text = "", .max = hi, .check = c, \
-		.secret = s, .who = w, .help = ""                                                  \
+		.secret = s, .who = w, .help = "" \
 	}
 
 static const struct opt top_opts[] = {
 	STR_("state_dir", TOP(state_dir), "/var/lib/tandem", 90, check_absolute, ALL, true,
 	     "Where the data is: a folder of its own for each process is made in it."),
-	STR_("control_socket", TOP(control_socket), "/run/tandem/control", 107, check_socket, D, true,
-	     "The socket that tandemctl talks to."),
+	STR_("control_socket", TOP(control_socket), "/run/tandem/control", 107, check_socket, D,
+	     true, "The socket that tandemctl talks to."),
 	STR_("control_group", TOP(control_group), "", 64, NULL, D, true,
 	     "Members of this group may use the control socket; empty: only the user of tandemd."),
 	ENUM_("log_level", TOP(log_level), 3, levels, ALL, false,
@@ -289,8 +275,8 @@ static const struct opt limits_opts[] = {
 	      "Attributes of one element."),
 	UINT_("connections", TOP(limits.connections), 100000, 1, 10000000, CORE, false,
 	      "Client connections, all together."),
-	UINT_("connections_per_address", TOP(limits.connections_per_address), 200, 1, 10000000, CORE,
-	      false, "Client connections from one address (IPv6: from one /64)."),
+	UINT_("connections_per_address", TOP(limits.connections_per_address), 200, 1, 10000000,
+	      CORE, false, "Client connections from one address (IPv6: from one /64)."),
 	UINT_("unauthenticated_seconds", TOP(limits.unauthenticated_seconds), 60, 5, 3600, CORE,
 	      false, "Time for TLS and login."),
 	UINT_("auth_failures", TOP(limits.auth_failures), 5, 1, 100, CORE, false,
@@ -315,8 +301,8 @@ static const struct opt limits_opts[] = {
 	      "Contacts of one account."),
 	UINT_("sessions_per_account", TOP(limits.sessions_per_account), 32, 1, 10000, CORE, false,
 	      "Resources of one account at a time."),
-	UINT_("duplicate_window_hours", TOP(limits.duplicate_window_hours), 48, 1, 8760, CORE, false,
-	      "How long a message that comes again with its origin-id is recognised."),
+	UINT_("duplicate_window_hours", TOP(limits.duplicate_window_hours), 48, 1, 8760, CORE,
+	      false, "How long a message that comes again with its origin-id is recognised."),
 };
 
 static const struct opt sasl_opts[] = {
@@ -332,6 +318,11 @@ static const struct opt sasl_opts[] = {
 static const struct opt sms_opts[] = {
 	STR_("domain", TOP(sms.domain), "sms.localhost", 253, check_domain, SMS | CORE, true,
 	     "A message to +15550100@DOMAIN is an SMS to that number."),
+	STR_("server", TOP(sms.server), "", 253, NULL, SMS, true,
+	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 component; empty: our own core."),
+	FILE_("server_secret_file", TOP(sms.server_secret_file), "server_secret", true,
+	      "/etc/tandem/sms-server.secret", "The component's secret there."),
+	CONTENT_("server_secret", TOP(sms.server_secret), 1024, NULL, true, SMS),
 	STR_("default_link", TOP(sms.default_link), "", 64, NULL, SMS, false,
 	     "The link for numbers that no prefix decides; empty: the cheapest that is bound."),
 	STR_("country_code", TOP(sms.country_code), "", 3, check_country, SMS, false,
@@ -340,8 +331,7 @@ static const struct opt sms_opts[] = {
 	     false, "What people dial instead of +."),
 	STR_("national_prefix", TOP(sms.national_prefix), "0", 6, check_dial_prefix, SMS, false,
 	     "What people dial before a national number; empty: nothing."),
-	UINT_("max_parts", TOP(sms.max_parts), 10, 1, 255, SMS, false,
-	      "A longer text is refused."),
+	UINT_("max_parts", TOP(sms.max_parts), 10, 1, 255, SMS, false, "A longer text is refused."),
 	UINT_("retry_min_seconds", TOP(sms.retry_min_seconds), 10, 1, 3600, SMS, false,
 	      "Pause before the first repetition; doubled each time."),
 	UINT_("retry_max_seconds", TOP(sms.retry_max_seconds), 900, 1, 86400, SMS, false,
@@ -359,18 +349,29 @@ static const struct opt sms_opts[] = {
 static const struct opt link_opts[] = {
 	ENUM_("type", LINK(type), CONFIG_LINK_SMPP, link_types, SMS, false, "The protocol."),
 	BOOL_("enabled", LINK(enabled), true, SMS, false, "no: configured, but not connected."),
-	{ .key = "host", .kind = OPT_STR, .offset = LINK(host), .max = 253, .required = true,
-	  .check = check_host_name, .who = SMS, .sample = "smsc.example.net",
+	{ .key = "host",
+	  .kind = OPT_STR,
+	  .offset = LINK(host),
+	  .max = 253,
+	  .required = true,
+	  .check = check_host_name,
+	  .who = SMS,
+	  .sample = "smsc.example.net",
 	  .help = "The SMS centre's name or address." },
 	UINT_("port", LINK(port), 2775, 1, 65535, SMS, false, "Its TCP port."),
-	{ .key = "system_id", .kind = OPT_STR, .offset = LINK(system_id), .max = 15,
-	  .required = true, .check = check_smpp_id, .who = SMS, .sample = "tandem",
+	{ .key = "system_id",
+	  .kind = OPT_STR,
+	  .offset = LINK(system_id),
+	  .max = 15,
+	  .required = true,
+	  .who = SMS,
+	  .sample = "tandem",
 	  .help = "Our name there." },
 	FILE_("password_file", LINK(password_file), "password", true,
 	      "/etc/tandem/carrier-a.password",
 	      "Our password there, in a file that is not readable by everyone."),
-	CONTENT_("password", LINK(password), 8, check_smpp_password, true, SMS),
-	STR_("system_type", LINK(system_type), "", 12, check_smpp_type, SMS, false,
+	CONTENT_("password", LINK(password), 8, NULL, true, SMS),
+	STR_("system_type", LINK(system_type), "", 12, NULL, SMS, false,
 	     "What some centres want to see (VMA, SMPP, ...)."),
 	ENUM_("tls", LINK(tls), CONFIG_LINK_TLS_OFF, link_tls, SMS, false,
 	      "unverified encrypts without knowing to whom."),
@@ -419,9 +420,9 @@ static const struct opt handset_opts[] = {
 	      "How long it takes to report and to answer."),
 };
 
-#define PLAIN(n, o, w, h)                                                                          \
-	{                                                                                          \
-		.name = n, .opt = o, .nopt = ARRAY_LEN(o), .who = w, .help = h                     \
+#define PLAIN(n, o, w, h) \
+	{ \
+		.name = n, .opt = o, .nopt = ARRAY_LEN(o), .who = w, .help = h \
 	}
 
 const struct section config_schema[] = {
@@ -430,34 +431,67 @@ const struct section config_schema[] = {
 	      "Check it with: tandemctl config check FILE\n"
 	      "Apply changes with: tandemctl reload (it says what needs a restart)"),
 	PLAIN("run_as", run_as_opts, ALL, "The users that the processes become."),
-	{ .name = "host", .opt = host_opts, .nopt = ARRAY_LEN(host_opts), .who = ALL, .titled = true,
-	  .array = TOP(host), .count = TOP(nhost), .size = sizeof(struct config_host), .max = 1000,
-	  .check_title = check_domain, .sample_title = "example.com", .sample_on = true,
+	{ .name = "host",
+	  .opt = host_opts,
+	  .nopt = ARRAY_LEN(host_opts),
+	  .who = ALL,
+	  .titled = true,
+	  .array = TOP(host),
+	  .count = TOP(nhost),
+	  .size = sizeof(struct config_host),
+	  .max = 1000,
+	  .check_title = check_domain,
+	  .sample_title = "example.com",
+	  .sample_on = true,
 	  .help = "A domain whose accounts are here. One section for each." },
 	PLAIN("c2s", c2s_opts, CORE, "Clients."),
-	PLAIN("components", components_opts, CORE, "Foreign components (gateways, bots): where they connect."),
-	{ .name = "component", .opt = component_opts, .nopt = ARRAY_LEN(component_opts), .who = CORE,
-	  .titled = true, .array = TOP(component), .count = TOP(ncomponent),
-	  .size = sizeof(struct config_component), .max = 1000, .check_title = check_domain,
+	PLAIN("components", components_opts, CORE,
+	      "Foreign components (gateways, bots): where they connect."),
+	{ .name = "component",
+	  .opt = component_opts,
+	  .nopt = ARRAY_LEN(component_opts),
+	  .who = CORE,
+	  .titled = true,
+	  .array = TOP(component),
+	  .count = TOP(ncomponent),
+	  .size = sizeof(struct config_component),
+	  .max = 1000,
+	  .check_title = check_domain,
 	  .sample_title = "irc.example.com",
 	  .help = "One foreign component. Others can be added with tandemctl component add." },
-	PLAIN("limits", limits_opts, CORE, "What one peer may use. Reaching a limit is counted (counters)."),
+	PLAIN("limits", limits_opts, CORE,
+	      "What one peer may use. Reaching a limit is counted (counters)."),
 	PLAIN("sasl", sasl_opts, CORE, "Login."),
 	PLAIN("sms", sms_opts, SMS | CORE, "The SMS translator."),
-	{ .name = "link", .opt = link_opts, .nopt = ARRAY_LEN(link_opts), .who = SMS,
-	  .titled = true, .array = TOP(link), .count = TOP(nlink),
-	  .size = sizeof(struct config_link), .max = 200, .check_title = check_name,
+	{ .name = "link",
+	  .opt = link_opts,
+	  .nopt = ARRAY_LEN(link_opts),
+	  .who = SMS,
+	  .titled = true,
+	  .array = TOP(link),
+	  .count = TOP(nlink),
+	  .size = sizeof(struct config_link),
+	  .max = 200,
+	  .check_title = check_name,
 	  .sample_title = "carrier-a",
 	  .help = "A connection to an SMS centre. Others can be added with tandemctl link add." },
-	{ .name = "handset", .opt = handset_opts, .nopt = ARRAY_LEN(handset_opts), .who = SMS, .titled = true,
-	  .restart = true, .array = TOP(handset), .count = TOP(nhandset),
-	  .size = sizeof(struct config_handset_sim), .max = 1000, .check_title = check_number,
+	{ .name = "handset",
+	  .opt = handset_opts,
+	  .nopt = ARRAY_LEN(handset_opts),
+	  .who = SMS,
+	  .titled = true,
+	  .restart = true,
+	  .array = TOP(handset),
+	  .count = TOP(nhandset),
+	  .size = sizeof(struct config_handset_sim),
+	  .max = 1000,
+	  .check_title = check_number,
 	  .sample_title = "+15550100",
 	  .help = "A simulated telephone, for trying things out." },
 };
 const size_t config_schema_n = ARRAY_LEN(config_schema);
 
-/* ---- look-up and checks ----------------------------------------------------------------------- */
+/* ---- look-up and checks ---- */
 
 const struct section *schema_section(const char *name)
 {

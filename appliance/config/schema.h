@@ -23,14 +23,14 @@ struct opt {
 	size_t offset; /* in struct config, or in the struct of a titled section */
 	uint8_t who;
 	bool restart;
-	bool required;           /* in a titled section */
-	uint32_t def, min, max;  /* def of UINT, BOOL, ENUM */
-	const char *def_text;    /* of STR; of LIST: words separated by spaces */
+	bool required;            /* in a titled section */
+	uint32_t def, min, max;   /* def of UINT, BOOL, ENUM */
+	const char *def_text;     /* of STR; of LIST: words separated by spaces */
 	const char *const *names; /* ENUM, ends with NULL */
-	opt_check_fn check;      /* STR, CONTENT and each member of a LIST; NULL: any */
-	const char *content;     /* FILE: key of the CONTENT option */
-	bool secret;             /* FILE: must not be readable by everyone; CONTENT: a line end is cut */
-	const char *sample;      /* shown in the sample as a line that is in force */
+	opt_check_fn check;       /* STR, CONTENT and each member of a LIST; NULL: any */
+	const char *content;      /* FILE: key of the CONTENT option */
+	bool secret;        /* FILE: must not be readable by everyone; CONTENT: a line end is cut */
+	const char *sample; /* shown in the sample as a line that is in force */
 	const char *help;
 };
 
@@ -40,12 +40,12 @@ struct section {
 	size_t nopt;
 	uint8_t who;
 	bool titled;
-	bool restart;                /* titled: adding or removing one */
-	size_t array, count, size;   /* titled: offsets of pointer and number in struct config */
-	uint32_t max;                /* titled: most of them */
+	bool restart;              /* titled: adding or removing one */
+	size_t array, count, size; /* titled: offsets of pointer and number in struct config */
+	uint32_t max;              /* titled: most of them */
 	opt_check_fn check_title;
 	const char *sample_title;
-	bool sample_on;              /* the sample has one in force, not commented out */
+	bool sample_on; /* the sample has one in force, not commented out */
 	const char *help;
 };
 
@@ -59,16 +59,16 @@ int schema_check_uint(const struct opt *o, uint64_t v, struct err *e);
 int schema_check_text(const struct opt *o, struct sl v, struct err *e);
 int schema_enum(const struct opt *o, struct sl v, uint32_t *v_r, struct err *e);
 
-/* Build from a document. where: the key that an error is about, "section.key" or "section[title].key". */
+/* Build from a document. where: the key that an error is about, "section.key" or
+ * "section[title].key". */
 #define WHERE_MAX 400
 int config_build(const json_t *doc, enum config_who who, const struct config **c_r,
 		 char where[WHERE_MAX], struct err *e);
-/* config_load on an open file. dir: what relative paths are relative to. */
-int config_load_fp(FILE *f, const char *name, struct sl dir, const struct config **c_r,
-		   struct err *e);
+/* config_load on a text. name: for messages; dir: what relative paths are relative to. */
+int config_load_text(struct sl text, const char *name, struct sl dir, const struct config **c_r,
+		     struct err *e);
 /* Settings that contradict each other. */
-int config_check(const struct config *c, enum config_who who, char where[WHERE_MAX],
-		 struct err *e);
+int config_check(const struct config *c, enum config_who who, char where[WHERE_MAX], struct err *e);
 int config_check_link(const struct config_link *l, char where[WHERE_MAX], struct err *e);
 
 #endif

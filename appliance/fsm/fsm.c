@@ -1,8 +1,9 @@
 /* fsm.c - the row-table engine and its checker. See fsm.h; the printers are in fsm_print.c.
  *
- * fsm_def_prepare turns the rows into one list a (state, event) cell: the rows of that very state first,
- * then the FSM_ANY rows, cut after the first row without a guard. A row that is in no cell can never be
- * taken, which the checker reports. Final states take no FSM_ANY rows: nothing leaves them. */
+ * fsm_def_prepare turns the rows into one list a (state, event) cell: the rows of that very state
+ * first, then the FSM_ANY rows, cut after the first row without a guard. A row that is in no cell
+ * can never be taken, which the checker reports. Final states take no FSM_ANY rows: nothing leaves
+ * them. */
 #include "appliance/fsm/fsm.h"
 #include "appliance/base/log.h"
 #include "appliance/fsm/fsm_index.h"
@@ -181,8 +182,8 @@ static int check(const struct fsm_def *d, struct err *e)
 
 /* ---- the index ---- */
 
-/* Append the rows of one cell that come from [state] (a state or FSM_ANY). False: an unguarded row ended
- * the cell. */
+/* Append the rows of one cell that come from [state] (a state or FSM_ANY). False: an unguarded row
+ * ended the cell. */
 static bool fill_cell(const struct fsm_def *d, struct fsm_index *x, uint8_t state, uint8_t event)
 {
 	for (uint16_t i = 0; i < d->nrows; i++) {
@@ -312,7 +313,8 @@ static void take_row(struct fsm *f, uint16_t i, const void *ev)
 	const struct fsm_row *r = &f->def->rows[i];
 	_Atomic uint8_t *hit = &(*f->def->index)->hit[i];
 
-	/* Read first: workers share the flag, and an unconditional store would bounce its cache line. */
+	/* Read first: workers share the flag, and an unconditional store would bounce its cache
+	 * line. */
 	if (!atomic_load_explicit(hit, memory_order_relaxed))
 		atomic_store_explicit(hit, 1, memory_order_relaxed);
 	uint8_t to = fsm_row_next(r, f->state);
@@ -352,7 +354,8 @@ static void handle(struct fsm *f, uint8_t event, const void *ev, bool drain)
 	refuse(f, event);
 }
 
-/* A mistake of ours inside an action: the machine goes to its fault state when the action returns. */
+/* A mistake of ours inside an action: the machine goes to its fault state when the action returns.
+ */
 static void break_run(struct fsm *f, const char *what, uint8_t event)
 {
 	f->broken = true;

@@ -4,10 +4,11 @@
  * state. The machine is embedded in its object as FIRST member, so that guards and actions take the
  * object itself. The engine knows no loop: an object that has state timers gives def->arm.
  *
- * Run to completion: an event raised inside an action (fsm_raise) is queued and handled after it; the
- * events of one fsm_event call are drained before it returns. When a final state was entered and the
- * queue is drained, def->done is called, as the last thing, and may free the object. A final state takes no
- * FSM_ANY rows, and what is left in the queue without a row of that very state is dropped in silence.
+ * Run to completion: an event raised inside an action (fsm_raise) is queued and handled after it;
+ * the events of one fsm_event call are drained before it returns. When a final state was entered
+ * and the queue is drained, def->done is called, as the last thing, and may free the object. A
+ * final state takes no FSM_ANY rows, and what is left in the queue without a row of that very state
+ * is dropped in silence.
  *
  * Thread: an object belongs to one worker. fsm_def_prepare is called once a definition at start-up,
  * before threads. */
@@ -58,7 +59,8 @@ struct fsm_def {
 	/* No row matches: answer with the protocol's own error. Required. The engine logs
 	 * "fsm.refused" at debug level with both names and counts a glitch. */
 	void (*refuse)(void *self, uint8_t state, uint8_t event);
-	/* Arm the object's one state timer for ms, or disarm it (0). NULL if no state has a timeout. */
+	/* Arm the object's one state timer for ms, or disarm it (0). NULL if no state has a
+	 * timeout. */
 	void (*arm)(void *self, uint32_t ms);
 	/* The configured value of timeout i; NULL: defaults. */
 	uint32_t (*timeout_ms)(const void *self, uint8_t i);
@@ -79,20 +81,22 @@ struct fsm {
 	uint32_t glitches;
 };
 
-/* Build the (state, event) index and check the table: every state reachable, every row has a spec and can
- * be taken (not hidden behind an unguarded one), no dead end but final states, nothing leaves a final state,
- * timers have an arm function, sane bounds and a row for their event. 0, E_NOMEM, or E_INTERNAL with the
- * reason. Idempotent. */
+/* Build the (state, event) index and check the table: every state reachable, every row has a spec
+ * and can be taken (not hidden behind an unguarded one), no dead end but final states, nothing
+ * leaves a final state, timers have an arm function, sane bounds and a row for their event. 0,
+ * E_NOMEM, or E_INTERNAL with the reason. Idempotent. */
 int fsm_def_prepare(const struct fsm_def *def, struct err *e);
 
 /* self's first member is the fsm. Enters def->start (arming its timer); runs no action. */
 void fsm_init(struct fsm *f, const struct fsm_def *def);
 
 /* Handle one event (ev borrowed for the call). When called from inside an action it is an error of
- * ours (use fsm_raise): logged as fsm.broken, and the fault state is entered when the action returns; so is
- * a raise beyond FSM_RAISE_MAX. After return the object may be gone if a final state was entered. */
+ * ours (use fsm_raise): logged as fsm.broken, and the fault state is entered when the action
+ * returns; so is a raise beyond FSM_RAISE_MAX. After return the object may be gone if a final state
+ * was entered. */
 void fsm_event(struct fsm *f, uint8_t event, const void *ev);
-/* Queue an event without payload; handled after the running action. Outside a run: fsm_event(NULL). */
+/* Queue an event without payload; handled after the running action. Outside a run: fsm_event(NULL).
+ */
 void fsm_raise(struct fsm *f, uint8_t event);
 
 const char *fsm_state_name(const struct fsm *f);
@@ -100,7 +104,8 @@ const char *fsm_state_name(const struct fsm *f);
 /* Rows of this table that no event has taken yet in this process (for the coverage test). */
 uint16_t fsm_rows_unhit(const struct fsm_def *def, uint16_t *rows_r, uint16_t max);
 
-/* Printers for docs/fsm/: graphviz dot and a Markdown matrix states x events. 0, E_TOOBIG, E_NOMEM. */
+/* Printers for docs/fsm/: graphviz dot and a Markdown matrix states x events. 0, E_TOOBIG, E_NOMEM.
+ */
 /* fsm_print_matrix needs a prepared definition (E_STATE otherwise). */
 int fsm_print_dot(const struct fsm_def *def, struct buf *out);
 int fsm_print_matrix(const struct fsm_def *def, struct buf *out);

@@ -3,10 +3,10 @@
  * Both are made from the rows alone and are deterministic, so that CI can compare them. */
 #include "appliance/fsm/fsm_index.h"
 
-#define TRY(call)                   \
-	do {                        \
-		int rc_ = (call);   \
-		if (rc_ < 0)        \
+#define TRY(call) \
+	do { \
+		int rc_ = (call); \
+		if (rc_ < 0) \
 			return rc_; \
 	} while (0)
 

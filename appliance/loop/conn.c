@@ -1,8 +1,8 @@
 /* conn.c - buffered streams: reading, writing, closing, moving between loops. See conn.h.
  *
  * Reports to the owner come from the loop only: an event (conn_ready) or the late phase of a turn
- * (conn_work). After a report the connection may be closed, in another loop or in another thread, so
- * nothing but l->cur may be looked at before that is known. */
+ * (conn_work). After a report the connection may be closed, in another loop or in another thread,
+ * so nothing but l->cur may be looked at before that is known. */
 #include "appliance/loop/conn.h"
 #include "appliance/loop/conn_int.h"
 
@@ -132,6 +132,7 @@ static void conn_bury(struct conn *c)
 	else if (c->why_text)
 		err_set(&why, c->why_code, NULL, "%s", c->why_text);
 	c->ops->on_closed(c->self, &why);
+	conn_tls_free(c);
 	conn_aux_free(c);
 	free(c);
 }
@@ -160,7 +161,7 @@ static bool writable_state(const struct conn *c)
 	       (c->state == CONN_OPEN || c->state == CONN_EOF || c->state == CONN_CONNECTING);
 }
 
-static void io_failed(struct conn *c, int sys_errno, const char *text)
+void conn_io_failed(struct conn *c, int sys_errno, const char *text)
 {
 	bool gone = sys_errno == ECONNRESET || sys_errno == EPIPE;
 
@@ -188,10 +189,15 @@ static bool linger_start(struct conn *c, uint32_t linger_ms)
 /* All output is with the kernel: go on with closing, if we are. */
 static void output_empty(struct conn *c)
 {
-	loop_fd_want(&c->lf, c->lf.want & ~(unsigned)LOOP_WRITE);
+	if (!c->tls || !conn_tls_wants_write(c))
+		loop_fd_want(&c->lf, c->lf.want & ~(unsigned)LOOP_WRITE);
 	if (c->state == CONN_EOF) {
+		if (c->tls)
+			conn_tls_goodbye(c);
 		conn_fail(c, E_CLOSED, 0, "peer closed");
 	} else if (c->state == CONN_CLOSING) {
+		if (c->tls && !conn_tls_goodbye(c))
+			return;
 		shutdown(c->lf.fd, SHUT_WR);
 		c->state = CONN_LINGER;
 		if (c->eof)
@@ -200,15 +206,16 @@ static void output_empty(struct conn *c)
 }
 
 /* One send a call: what the kernel does not take now waits for LOOP_WRITE. */
-static void plain_output(struct conn *c)
+void conn_plain_output(struct conn *c, size_t max)
 {
+	size_t want = c->out.n < max ? c->out.n : max;
 	ssize_t n;
 
 	do
-		n = send(c->lf.fd, c->out.p + c->out.off, c->out.n, MSG_NOSIGNAL);
+		n = send(c->lf.fd, c->out.p + c->out.off, want, MSG_NOSIGNAL);
 	while (n < 0 && errno == EINTR);
 	if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
-		io_failed(c, errno, "write");
+		conn_io_failed(c, errno, "write");
 		return;
 	}
 	if (n > 0)
@@ -221,8 +228,10 @@ static void output(struct conn *c)
 {
 	if (c->state == CONN_DEAD || c->state == CONN_CONNECTING)
 		return;
-	if (c->out.n)
-		plain_output(c);
+	if (c->tls)
+		conn_tls_output(c);
+	else if (c->out.n)
+		conn_plain_output(c, SIZE_MAX);
 	if (c->state == CONN_DEAD)
 		return;
 	if (c->high && c->out.n <= c->out_max / 2) {
@@ -318,7 +327,7 @@ bool conn_output_acked(const struct conn *c)
 
 /* --- reading -------------------------------------------------------------------------------- */
 
-static void peer_ended(struct conn *c)
+void conn_peer_ended(struct conn *c)
 {
 	c->eof = true;
 	loop_fd_want(&c->lf, c->lf.want & ~(unsigned)LOOP_READ);
@@ -326,25 +335,28 @@ static void peer_ended(struct conn *c)
 		conn_fail(c, 0, 0, NULL);
 	} else if (c->state == CONN_OPEN) {
 		c->state = CONN_EOF;
-		if (c->out.n == 0 || !linger_start(c, CONN_EOF_LINGER_MS))
+		if (c->out.n == 0)
+			output_empty(c);
+		else if (!linger_start(c, CONN_EOF_LINGER_MS))
 			conn_fail(c, E_CLOSED, 0, "peer closed");
 	}
 }
 
-/* One read(2) of up to LOOP_SCRATCH_OCTETS. > 0: octets in scratch; 0: nothing (or the end, or failed). */
-static size_t read_once(struct conn *c)
+/* One read(2) of up to LOOP_SCRATCH_OCTETS. > 0: octets in scratch; 0: nothing (or the end, or
+ * failed). */
+size_t conn_read_once(struct conn *c, char *dst)
 {
 	ssize_t n;
 
 	do
-		n = recv(c->lf.fd, c->loop->scratch, LOOP_SCRATCH_OCTETS, 0);
+		n = recv(c->lf.fd, dst, LOOP_SCRATCH_OCTETS, 0);
 	while (n < 0 && errno == EINTR);
 	if (n > 0)
 		return (size_t)n;
 	if (n == 0)
-		peer_ended(c);
+		conn_peer_ended(c);
 	else if (errno != EAGAIN && errno != EWOULDBLOCK)
-		io_failed(c, errno, "read");
+		conn_io_failed(c, errno, "read");
 	return 0;
 }
 
@@ -353,20 +365,22 @@ static bool discards(const struct conn *c)
 	return c->state == CONN_CLOSING || c->state == CONN_LINGER;
 }
 
-/* A read that did not fill the buffer has emptied the socket: the next one waits for the next event. */
+/* A read that did not fill the buffer has emptied the socket: the next one waits for the next
+ * event. */
 static void plain_input(struct conn *c)
 {
 	struct loop *l = c->loop;
 	size_t sum = 0, n;
 
 	do {
-		n = read_once(c);
+		n = conn_read_once(c, l->scratch);
 		if (n == 0)
 			return;
 		sum += n;
 		if (!discards(c)) {
+			c->plain_in = true;
 			c->ops->on_data(c->self, sl_mk(l->scratch, n));
-			if (l->cur != c || c->state == CONN_DEAD || c->paused)
+			if (l->cur != c || c->state == CONN_DEAD || c->paused || c->tls)
 				return;
 		}
 	} while (n == LOOP_SCRATCH_OCTETS && sum < CONN_TURN_OCTETS);
@@ -379,7 +393,10 @@ static bool input(struct conn *c)
 	bool here;
 
 	l->cur = c;
-	plain_input(c);
+	if (c->tls && !discards(c))
+		conn_tls_input(c);
+	else
+		plain_input(c);
 	here = l->cur == c;
 	l->cur = NULL;
 	return here;
@@ -394,8 +411,13 @@ void conn_read_pause(struct conn *c)
 void conn_read_resume(struct conn *c)
 {
 	c->paused = false;
-	if (c->loop && c->state == CONN_OPEN)
-		loop_fd_want(&c->lf, c->lf.want | LOOP_READ);
+	if (!c->loop || c->state != CONN_OPEN)
+		return;
+	loop_fd_want(&c->lf, c->lf.want | LOOP_READ);
+	if (c->tls && conn_tls_has_left(c))
+		c->force_read = true;
+	if (c->force_read)
+		conn_work_later(c);
 }
 
 /* --- events --------------------------------------------------------------------------------- */
@@ -415,6 +437,8 @@ void conn_ready(struct loop_fd *lf, unsigned ready)
 			return;
 	}
 	if (ready & LOOP_WRITE) {
+		if (c->tls && conn_tls_wants_write(c) && c->state == CONN_OPEN && !input(c))
+			return;
 		output(c);
 		say_drained(c);
 	}
@@ -444,7 +468,8 @@ void conn_close(struct conn *c, uint32_t linger_ms)
 {
 	if (c->state == CONN_DEAD)
 		return;
-	if (c->state == CONN_CONNECTING || !linger_start(c, linger_ms)) {
+	if (c->state == CONN_CONNECTING || (c->tls && !conn_tls_ready(c)) ||
+	    !linger_start(c, linger_ms)) {
 		conn_kill(c);
 		return;
 	}
@@ -468,9 +493,14 @@ void conn_kill(struct conn *c)
 int conn_detach(struct conn *c)
 {
 	struct loop *l = c->loop;
+	int rc = 0;
 
 	if (!l || c->state != CONN_OPEN)
 		return E_STATE;
+	if (c->tls)
+		rc = conn_tls_detach(c);
+	if (rc < 0)
+		return rc;
 	loop_fd_del(&c->lf);
 	loop_task_clear(&c->work);
 	if (l->cur == c)
@@ -486,6 +516,8 @@ int conn_attach(struct conn *c, struct loop *l, const struct conn_ops *ops, void
 
 	if (c->loop)
 		return err_set(e, E_STATE, NULL, "the connection is in a loop already");
+	if (c->tls && conn_tls_prepare_loop(l) < 0)
+		return err_set(e, E_NOMEM, NULL, "no memory for TLS in this loop");
 	rc = loop_fd_add(l, &c->lf, c->lf.fd, LOOP_READ, conn_ready, e);
 	if (rc < 0)
 		return rc;
@@ -506,6 +538,7 @@ void conn_drop(struct conn **cp)
 	assert(!c->loop);
 	close(c->lf.fd);
 	outbuf_free(&c->out, NULL);
+	conn_tls_free(c);
 	conn_aux_free(c);
 	free(c);
 	*cp = NULL;

@@ -1,4 +1,5 @@
-/* conn_connect.c - outgoing connections: the addresses of a list in turn, each with its own time. */
+/* conn_connect.c - outgoing connections: the addresses of a list in turn, each with its own time.
+ */
 #include "appliance/loop/conn_int.h"
 
 #include <netdb.h>
@@ -38,7 +39,8 @@ static void attempt_timeout(struct loop_timer *t)
 	try_next(c);
 }
 
-/* A connect to a free port of our own host may meet itself (simultaneous open); that is not a peer. */
+/* A connect to a free port of our own host may meet itself (simultaneous open); that is not a peer.
+ */
 static bool met_itself(int fd)
 {
 	struct sockaddr_storage a, b;
@@ -52,7 +54,8 @@ static bool met_itself(int fd)
 	return a.ss_family != AF_UNIX && na == nb && memcmp(&a, &b, na) == 0;
 }
 
-/* 0: under way (a connect that succeeds at once is reported by the next event too); < 0: try another. */
+/* 0: under way (a connect that succeeds at once is reported by the next event too); < 0: try
+ * another. */
 static int attempt(struct conn *c, const struct conn_addr *a)
 {
 	struct err e = { 0 };

@@ -61,6 +61,8 @@ struct conn {
 	bool paused : 1;
 	bool high : 1;        /* on_drained is owed once the output is below half */
 	bool say_drained : 1; /* it is: for conn_work to report */
+	bool tls_eof : 1;     /* close_notify came */
+	bool plain_in : 1;    /* something was read in the clear */
 	bool eof : 1;         /* the peer's last byte was read */
 	bool force_read : 1;  /* bytes may wait that no event will tell of */
 	struct conn_peer peer;
@@ -72,13 +74,32 @@ void conn_aux_free(struct conn *c);
 void conn_peer_set(struct conn *c, const struct sockaddr *sa);
 void conn_tune(int fd, int family);
 
-/* The life ends: the descriptor is closed now, on_closed follows from the loop. text is static; sys_errno 0:
- * none. Does nothing when already dead. */
+/* The life ends: the descriptor is closed now, on_closed follows from the loop. text is static;
+ * sys_errno 0: none. Does nothing when already dead. */
 void conn_fail(struct conn *c, int code, int sys_errno, const char *text);
 void conn_work_later(struct conn *c);
 void conn_ready(struct loop_fd *lf, unsigned ready);
+/* The peer's last byte was read, or its close_notify. */
+void conn_peer_ended(struct conn *c);
+void conn_io_failed(struct conn *c, int sys_errno, const char *text);
+/* One read(2) into dst of LOOP_SCRATCH_OCTETS. 0: nothing there, the end, or a failure; both are
+ * dealt with. */
+size_t conn_read_once(struct conn *c, char *dst);
+/* One send(2) of at most max octets of the output; the rest waits for LOOP_WRITE. */
+void conn_plain_output(struct conn *c, size_t max);
 
 /* conn_connect.c */
 void conn_connect_ready(struct conn *c);
+
+/* conn_tls.c; all but the last with c->tls set */
+void conn_tls_input(struct conn *c); /* owner's callbacks: l->cur as in conn.c */
+void conn_tls_output(struct conn *c);
+bool conn_tls_ready(const struct conn *c);       /* handshake done */
+bool conn_tls_has_left(const struct conn *c);    /* input that no event will tell of */
+bool conn_tls_wants_write(const struct conn *c); /* for its own needs: input must run */
+bool conn_tls_goodbye(struct conn *c);     /* send close_notify; false: waits for LOOP_WRITE */
+int conn_tls_detach(struct conn *c);       /* 0, E_STATE (handshake), E_NOMEM */
+int conn_tls_prepare_loop(struct loop *l); /* 0, E_NOMEM */
+void conn_tls_free(struct conn *c);        /* also when there is none */
 
 #endif

@@ -1,8 +1,8 @@
 /* epoll.c - the epoll back end, level-triggered.
  *
- * An event carries a slot number and the slot's generation, not a pointer: when a descriptor is removed
- * its slot's generation moves on, and an event that is still in the batch no longer matches, whoever
- * uses the descriptor number or the memory by then. */
+ * An event carries a slot number and the slot's generation, not a pointer: when a descriptor is
+ * removed its slot's generation moves on, and an event that is still in the batch no longer
+ * matches, whoever uses the descriptor number or the memory by then. */
 #include "appliance/loop/loop_int.h"
 
 #include <sys/epoll.h>
@@ -78,8 +78,8 @@ static int control(struct ep *p, int op, const struct loop_fd *lf)
 		ev.events |= EPOLLIN;
 	if (lf->want & LOOP_WRITE)
 		ev.events |= EPOLLOUT;
-	/* Errors and hang-ups cannot be masked; edge-triggered, one that nobody wants comes once and
-	 * does not keep the loop spinning. */
+	/* Errors and hang-ups cannot be masked; edge-triggered, one that nobody wants comes once
+	 * and does not keep the loop spinning. */
 	if (!lf->want)
 		ev.events = EPOLLET;
 	ev.data.u64 = (uint64_t)p->slot[lf->slot].gen << 32 | lf->slot;

@@ -18,8 +18,8 @@ static const struct loop_ops *const backends[] = {
 #endif
 };
 
-/* Rounds of tasks that one turn runs at most: a task that queues itself again and again must not keep
- * the descriptors waiting. What is left goes on in the next turn, which then only polls. */
+/* Rounds of tasks that one turn runs at most: a task that queues itself again and again must not
+ * keep the descriptors waiting. What is left goes on in the next turn, which then only polls. */
 #define TASK_ROUNDS 8
 #define LATE_ROUNDS 4
 

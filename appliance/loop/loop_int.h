@@ -28,8 +28,8 @@ struct loop_ops {
 
 extern const struct loop_ops loop_epoll_ops, loop_select_ops;
 
-/* Level 0: 256 slots of 1 ms; levels 1 to 4: 64 slots of 2^8, 2^14, 2^20, 2^26 ms. A timer beyond 2^32 ms
- * waits in the farthest slot and is sorted in again when that comes round. */
+/* Level 0: 256 slots of 1 ms; levels 1 to 4: 64 slots of 2^8, 2^14, 2^20, 2^26 ms. A timer beyond
+ * 2^32 ms waits in the farthest slot and is sorted in again when that comes round. */
 #define WHEEL_LEVELS 5
 #define WHEEL_SLOTS  (256 + 4 * 64)
 
@@ -46,8 +46,9 @@ struct loop {
 	void *bs; /* back end's state */
 	uint64_t now_ms;
 	struct list tasks, late; /* late: connections that flush or report, after all tasks */
-	/* The connection whose owner is being called; NULL when it left the loop meanwhile. Only this
-	 * may be looked at after a callback: the connection may be in another thread by then. */
+	/* The connection whose owner is being called; NULL when it left the loop meanwhile. Only
+	 * this may be looked at after a callback: the connection may be in another thread by then.
+	 */
 	struct conn *cur;
 	struct outbuf_pool pool;
 	char *scratch;

@@ -1,8 +1,8 @@
 /* outbuf.h - a connection's pending output, made of chunks that a loop keeps for its connections.
  *
- * Output lives for a moment: from conn_write to the flush at the end of the turn. So an empty outbuf
- * holds no memory, and the two usual sizes come from a small pool of the loop instead of malloc. The
- * maximum is the caller's to check (conn.c). Used by appliance/loop only. */
+ * Output lives for a moment: from conn_write to the flush at the end of the turn. So an empty
+ * outbuf holds no memory, and the two usual sizes come from a small pool of the loop instead of
+ * malloc. The maximum is the caller's to check (conn.c). Used by appliance/loop only. */
 #ifndef TANDEM_LOOP_OUTBUF_H
 #define TANDEM_LOOP_OUTBUF_H
 

@@ -1,6 +1,7 @@
 /* select.c - the select back end: works everywhere, for descriptors below FD_SETSIZE.
  *
- * A descriptor at or above FD_SETSIZE would write past an fd_set, so it is refused when it is added. */
+ * A descriptor at or above FD_SETSIZE would write past an fd_set, so it is refused when it is
+ * added. */
 #include "appliance/loop/loop_int.h"
 
 #include <sys/select.h>

@@ -2,8 +2,8 @@
  *
  * CONFIG_SYS_EVENTFD, CONFIG_SYS_ACCEPT4 and CONFIG_SYS_EPOLL_CREATE1 (Kconfig; all off for
  * TARGET_RHEL_AS4, kernel 2.6.9 and glibc 2.3.4) choose the newer call; without them only calls and
- * flags of that age are compiled in. The difference that remains is a moment in which a fork in another
- * thread could inherit a descriptor; our processes fork before they start threads. */
+ * flags of that age are compiled in. The difference that remains is a moment in which a fork in
+ * another thread could inherit a descriptor; our processes fork before they start threads. */
 #ifndef TANDEM_LOOP_SYS_H
 #define TANDEM_LOOP_SYS_H
 

@@ -1,9 +1,9 @@
 /* timer.c - the hierarchical timer wheel behind loop_timer_*. See loop_int.h for its shape.
  *
- * A timer sits in the lowest level that reaches its time. When the wheel comes to a multiple of a level's
- * slot width, the slot that begins there is sorted into the levels below ("cascade"). Bitmaps of occupied
- * slots give the next time at which anything happens, so that an idle wheel costs nothing and a jump
- * of the clock does not walk the slots between. */
+ * A timer sits in the lowest level that reaches its time. When the wheel comes to a multiple of a
+ * level's slot width, the slot that begins there is sorted into the levels below ("cascade").
+ * Bitmaps of occupied slots give the next time at which anything happens, so that an idle wheel
+ * costs nothing and a jump of the clock does not walk the slots between. */
 #include "appliance/base/clock.h"
 #include "appliance/loop/loop_int.h"
 
@@ -156,8 +156,8 @@ void wheel_run(struct wheel *w, uint64_t now_ms)
 	}
 }
 
-/* The slot's bit must follow, or the loop would wake for an empty slot. A node whose two neighbours are
- * one is alone with its list head, and the head's address is the slot's number. */
+/* The slot's bit must follow, or the loop would wake for an empty slot. A node whose two neighbours
+ * are one is alone with its list head, and the head's address is the slot's number. */
 static void unlink_timer(struct wheel *w, struct loop_timer *t)
 {
 	uintptr_t head = (uintptr_t)t->node.next, first = (uintptr_t)w->slot;
@@ -176,8 +176,8 @@ void loop_timer_clear(struct loop_timer *t)
 	t->loop = NULL;
 }
 
-/* Counted from the real time, not from the time cached at the start of the turn, and rounded up: a long
- * turn must not make a timer fire early. */
+/* Counted from the real time, not from the time cached at the start of the turn, and rounded up: a
+ * long turn must not make a timer fire early. */
 void loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t after_ms,
 		    void (*cb)(struct loop_timer *t))
 {

@@ -1,11 +1,13 @@
 /* store.c - see store.h: the threads, the queues, grouped commits and the answers.
  *
- * Writes: submitters push on a stack with one compare-and-swap; the writer takes it whole, turns it round and
- * executes until nothing more has come (or batch_max), commits once and answers all. While it waits for the
- * disk the next batch gathers by itself, so there is no artificial delay. A submitter makes a system call only
- * when the writer sleeps. Reads: a plain queue and a condition for the reader threads.
+ * Writes: submitters push on a stack with one compare-and-swap; the writer takes it whole, turns it
+ * round and executes until nothing more has come (or batch_max), commits once and answers all.
+ * While it waits for the disk the next batch gathers by itself, so there is no artificial delay. A
+ * submitter makes a system call only when the writer sleeps. Reads: a plain queue and a condition
+ * for the reader threads.
  *
- * The stack's head is CLOSED once the writer has ended; a submitter that meets it answers for itself. */
+ * The stack's head is CLOSED once the writer has ended; a submitter that meets it answers for
+ * itself. */
 #include "appliance/store/store_engine.h"
 #include "appliance/base/clock.h"
 #include "appliance/base/log.h"
@@ -14,13 +16,13 @@
 #include <signal.h>
 #include <stdatomic.h>
 
-#define READERS_MAX     8u
-#define BATCH_DEFAULT   2000u
-#define SEEN_DEFAULT    8000000u
-#define RESULT_FIRST    1024u
-#define RESULT_MAX      (64u << 20)
-#define STACK_OCTETS    (512u << 10)
-#define LOG_EVERY_MS    1000u
+#define READERS_MAX   8u
+#define BATCH_DEFAULT 2000u
+#define SEEN_DEFAULT  8000000u
+#define RESULT_FIRST  1024u
+#define RESULT_MAX    (64u << 20)
+#define STACK_OCTETS  (512u << 10)
+#define LOG_EVERY_MS  1000u
 
 static const struct store_engine *const engines[] = {
 #ifdef CONFIG_STORE_SQLITE
@@ -70,17 +72,17 @@ struct store {
 static struct store_op closed_mark;
 #define CLOSED (&closed_mark)
 
-/* ---- operations ----------------------------------------------------------------------------- */
+/* ---- operations ---- */
 
 static const bool kind_writes[STORE_KIND_MAX] = {
-	[STORE_ACCOUNT_PUT] = true,   [STORE_ACCOUNT_DEL] = true, [STORE_ROSTER_PUT] = true,
-	[STORE_ROSTER_DEL] = true,    [STORE_MAIL_PUT] = true,	  [STORE_MAIL_DEL] = true,
-	[STORE_SM_PUT] = true,	      [STORE_SM_DEL] = true,	  [STORE_SM_PURGE] = true,
-	[STORE_SEEN_PURGE] = true,    [STORE_COMPONENT_PUT] = true, [STORE_COMPONENT_DEL] = true,
-	[STORE_META_PUT] = true,      [STORE_NUMBER_PUT] = true,  [STORE_NUMBER_DEL] = true,
-	[STORE_LINK_PUT] = true,      [STORE_LINK_DEL] = true,	  [STORE_QUEUE_PUT] = true,
-	[STORE_QUEUE_MOVE] = true,    [STORE_QUEUE_PART] = true,  [STORE_QUEUE_PURGE] = true,
-	[STORE_OUTBOX_PUT] = true,    [STORE_OUTBOX_DEL] = true,  [STORE_FRAG_PUT] = true,
+	[STORE_ACCOUNT_PUT] = true, [STORE_ACCOUNT_DEL] = true,   [STORE_ROSTER_PUT] = true,
+	[STORE_ROSTER_DEL] = true,  [STORE_MAIL_PUT] = true,      [STORE_MAIL_DEL] = true,
+	[STORE_SM_PUT] = true,      [STORE_SM_DEL] = true,        [STORE_SM_PURGE] = true,
+	[STORE_SEEN_PURGE] = true,  [STORE_COMPONENT_PUT] = true, [STORE_COMPONENT_DEL] = true,
+	[STORE_META_PUT] = true,    [STORE_NUMBER_PUT] = true,    [STORE_NUMBER_DEL] = true,
+	[STORE_LINK_PUT] = true,    [STORE_LINK_DEL] = true,      [STORE_QUEUE_PUT] = true,
+	[STORE_QUEUE_MOVE] = true,  [STORE_QUEUE_PART] = true,    [STORE_QUEUE_PURGE] = true,
+	[STORE_OUTBOX_PUT] = true,  [STORE_OUTBOX_DEL] = true,    [STORE_FRAG_PUT] = true,
 	[STORE_FRAG_DEL] = true,
 };
 
@@ -141,7 +143,7 @@ static void answer_group(struct store *s, struct store_op *op, int rc)
 	}
 }
 
-/* ---- submission ------------------------------------------------------------------------------ */
+/* ---- submission ---- */
 
 static void fifo_init(struct fifo *f)
 {
@@ -173,9 +175,9 @@ static void count_queued(struct store *s, uint32_t n)
 	uint32_t now = atomic_fetch_add_explicit(&s->queue_now, n, memory_order_relaxed) + n;
 	uint32_t max = atomic_load_explicit(&s->queue_max, memory_order_relaxed);
 
-	while (now > max && !atomic_compare_exchange_weak_explicit(&s->queue_max, &max, now,
-								   memory_order_relaxed,
-								   memory_order_relaxed))
+	while (now > max &&
+	       !atomic_compare_exchange_weak_explicit(&s->queue_max, &max, now,
+						      memory_order_relaxed, memory_order_relaxed))
 		;
 }
 
@@ -236,7 +238,7 @@ void store_submit(struct store *s, struct store_op *op)
 		submit_read(s, op);
 }
 
-/* ---- the writer ------------------------------------------------------------------------------ */
+/* ---- the writer ---- */
 
 /* Everything that was pushed, oldest first, to the end of f. */
 static void take_new(struct store *s, struct fifo *f)
@@ -293,8 +295,8 @@ static int exec_group(struct store *s, struct store_op *op, struct err *e)
 	return rc;
 }
 
-/* Execute what is pending and what comes meanwhile, up to batch_max operations; groups stay whole. What was
- * taken from pending is in *batch, in order, whatever happened. */
+/* Execute what is pending and what comes meanwhile, up to batch_max operations; groups stay whole.
+ * What was taken from pending is in *batch, in order, whatever happened. */
 static int exec_batch(struct store *s, struct fifo *pending, struct fifo *batch, uint32_t *n_r,
 		      struct err *e)
 {
@@ -383,7 +385,7 @@ static void *writer_main(void *arg)
 	}
 }
 
-/* ---- readers --------------------------------------------------------------------------------- */
+/* ---- readers ---- */
 
 static struct store_op *next_read(struct store *s)
 {
@@ -419,7 +421,7 @@ static void *reader_main(void *arg)
 	return NULL;
 }
 
-/* ---- life ------------------------------------------------------------------------------------ */
+/* ---- life ---- */
 
 static int start_thread(pthread_t *t, void *(*fn)(void *), void *arg, struct err *e)
 {
@@ -504,8 +506,8 @@ static struct store *store_alloc(const struct store_engine *engine, const struct
 	return s;
 }
 
-int store_new_engine(const struct store_engine *engine, const struct store_cfg *cfg, struct bus *bus,
-		     struct store **s_r, struct err *e)
+int store_new_engine(const struct store_engine *engine, const struct store_cfg *cfg,
+		     struct bus *bus, struct store **s_r, struct err *e)
 {
 	int rc = check_cfg(cfg, e);
 	struct store *s;

@@ -99,7 +99,7 @@ struct store_stats {
 /* Any thread. */
 struct store_stats store_stats(const struct store *s);
 
-/* ---- accounts (core) ---------------------------------------------------------------------- */
+/* ---- accounts (core) ---- */
 
 /* One credential: "SCRAM-SHA-256$ITER:base64(salt)$base64(StoredKey):base64(ServerKey)". Never a password. */
 #define STORE_VERIFIERS_MAX 4
@@ -133,7 +133,7 @@ struct store_account_list {
 	unsigned n_r;
 };
 
-/* ---- roster (core) ------------------------------------------------------------------------ */
+/* ---- roster (core) ---- */
 
 enum { STORE_SUB_NONE, STORE_SUB_TO, STORE_SUB_FROM, STORE_SUB_BOTH };
 
@@ -163,7 +163,7 @@ struct store_roster_del {
 	struct sl owner, jid;
 };
 
-/* ---- mail: the journal, the offline store and the queues of components, in one table -------- */
+/* ---- mail: the journal, the offline store and the queues of components, in one table ---- */
 
 /* A row is a stanza in our custody that its owner has not acknowledged. What a session has not acknowledged
  * when it ends is thereby offline mail, and a component's rows are its queue: no state moves. ids are made by
@@ -226,7 +226,7 @@ struct store_seen_purge { /* forget duplicate marks older than this, in the port
 	unsigned limit, n_r;  /* marks; at least one portion if there is one, so n_r may pass the limit */
 };
 
-/* ---- XEP-0198 (core) ---------------------------------------------------------------------- */
+/* ---- XEP-0198 (core) ---- */
 
 struct store_sm_put {
 	struct store_op op;
@@ -251,7 +251,7 @@ struct store_sm_purge {
 	unsigned limit, n_r;
 };
 
-/* ---- components and facts (core), meta (both) ----------------------------------------------- */
+/* ---- components and facts (core), meta (both) ---- */
 
 struct store_component_put {
 	struct store_op op;
@@ -279,7 +279,7 @@ struct store_meta_get {
 	bool found_r;
 };
 
-/* ---- translators -------------------------------------------------------------------------- */
+/* ---- translators ---- */
 
 struct store_number_put { /* one account may have several numbers; a number has one account */
 	struct store_op op;
@@ -376,7 +376,9 @@ struct store_queue_load { /* entries in one of the states (bit mask), id > after
 	struct store_queue_part *part_r; /* of all these entries, by (entry, number) */
 	unsigned nparts_r;
 };
-struct store_queue_get { /* by id, or by custody id (id 0), or by part key (both empty) */
+/* By id, or by custody id (id 0), or by part key (both empty: the newest entry with such a part; a part that is
+ * delivered is not found by its key any more, as another receipt for it would say nothing new). */
+struct store_queue_get {
 	struct store_op op;
 	uint64_t id;
 	struct sl custody_id, key;

@@ -12,8 +12,8 @@ extern const struct fsm_def *const machines[];
 
 /* Prepare and check all of them. 0, or the first defect. */
 int machines_check(struct err *e);
-/* Write NAME.dot and NAME.md of each machine and README.md (the index) into dir, which is made when it is
- * missing. check: write nothing, compare; E_STATE names the first file that differs. */
+/* Write NAME.dot and NAME.md of each machine and README.md (the index) into dir, which is made when
+ * it is missing. check: write nothing, compare; E_STATE names the first file that differs. */
 int machines_document(const char *dir, bool check, struct err *e);
 
 #endif

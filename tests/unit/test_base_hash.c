@@ -115,7 +115,8 @@ static void out_of_memory(void **state)
 
 static void hashes(void **state)
 {
-	/* SipHash-1-3 with the key 00..0f; octets 00 01 02 ..., computed with the authors' reference code. */
+	/* SipHash-1-3 with the key 00..0f; octets 00 01 02 ..., computed with the authors'
+	 * reference code. */
 	static const uint64_t want[] = { 0xabac0158050fc4dcull, 0xc9f49bf37d57ca93ull,
 					 0x82cb9b024dc7d44dull, 0x8bf80ab8e7ddf7fbull };
 	static const char in[] = "\0\1\2\3";

@@ -1,4 +1,5 @@
-/* test_conn.c - plain streams and listeners; everything on each back end. TLS is in test_conn_tls.c. */
+/* test_conn.c - plain streams and listeners; everything on each back end. TLS is in
+ * test_conn_tls.c. */
 #include "appliance/base/base.h"
 #include "appliance/base/buf.h"
 #include "appliance/base/clock.h"
@@ -26,7 +27,8 @@
 static enum loop_backend backend;
 static struct loop *loop;
 
-/* One end under test. In every callback: are we inside a call of the owner? Then conn.h is broken. */
+/* One end under test. In every callback: are we inside a call of the owner? Then conn.h is broken.
+ */
 struct side {
 	struct conn *c;
 	struct buf in;
@@ -38,10 +40,10 @@ struct side {
 };
 static bool in_call;
 
-#define CALL(x)                  \
-	do {                     \
-		in_call = true;  \
-		x;               \
+#define CALL(x) \
+	do { \
+		in_call = true; \
+		x; \
 		in_call = false; \
 	} while (0)
 
@@ -102,7 +104,12 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
+	struct loop_stats left = loop_stats(loop);
+
 	UNUSED(state);
+	/* after a failed test loop_free would abort and hide why */
+	if (left.fds || left.timers)
+		return -1;
 	loop_free(&loop);
 	return 0;
 }
@@ -113,12 +120,12 @@ static void turns(int n)
 		loop_turn(loop, 0);
 }
 
-#define TURN_UNTIL(cond)                                     \
-	do {                                                 \
-		uint64_t give_up = clock_mono_ms() + 5000;   \
+#define TURN_UNTIL(cond) \
+	do { \
+		uint64_t give_up = clock_mono_ms() + 5000; \
 		while (!(cond) && clock_mono_ms() < give_up) \
-			loop_turn(loop, 20);                 \
-		assert_true(cond);                           \
+			loop_turn(loop, 20); \
+		assert_true(cond); \
 	} while (0)
 
 static void side_init(struct side *s)
@@ -336,8 +343,8 @@ static void test_close_now(void **state)
 	close(fd);
 }
 
-/* A peer that does not read: the limit is met, nothing is lost or doubled, on_drained tells when there is
- * room again. */
+/* A peer that does not read: the limit is met, nothing is lost or doubled, on_drained tells when
+ * there is room again. */
 static void test_slow_reader(void **state)
 {
 	struct side s;
@@ -637,7 +644,8 @@ static void test_refused(void **state)
 	side_end(&s);
 }
 
-/* The first address refuses, the second is of a family or network that fails at once, the third answers. */
+/* The first address refuses, the second is of a family or network that fails at once, the third
+ * answers. */
 static void test_next_address(void **state)
 {
 	struct server v, gone;
@@ -827,7 +835,8 @@ static void count_warning(void *arg, struct sl line)
 		warnings++;
 }
 
-/* No descriptor left: a warning, a rest without spinning, and then the waiting connection is served. */
+/* No descriptor left: a warning, a rest without spinning, and then the waiting connection is
+ * served. */
 static void test_emfile(void **state)
 {
 	struct server v;

@@ -1,4 +1,5 @@
-/* test_fsm.c - the engine on a small turnstile, the checker on one defect after the other, the printers. */
+/* test_fsm.c - the engine on a small turnstile, the checker on one defect after the other, the
+ * printers. */
 #include "appliance/fsm/fsm.h"
 #include "appliance/base/log.h"
 

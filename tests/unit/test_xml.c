@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <malloc.h>
+
 #include "tests/unit/xml_recorder.h"
 
 #define HEAD_TEXT \
@@ -172,11 +174,576 @@ static void test_documents(void **state)
 		run_all_ways(&documents[i], "", "");
 }
 
+/* ---- limits ---------------------------------------------------------------------------------- */
+
+static char *text_of(size_t n, char c)
+{
+	char *p = malloc(n + 1);
+
+	assert_non_null(p);
+	memset(p, c, n);
+	p[n] = '\0';
+	return p;
+}
+
+/* A document against limits, whole and octet by octet; want: what comes behind the header's event. */
+static void limited(const struct xml_limits *lim, struct sl in, const char *want)
+{
+	for (int whole = 0; whole < 2; whole++) {
+		struct recorder r;
+		int rc = 0;
+		assert_int_equal(recorder_init(&r, lim), 0);
+		assert_int_equal(recorder_feed(&r, SL(HEAD_TEXT)), 0);
+		buf_reset(&r.log);
+		for (size_t i = 0; rc == 0 && i < in.n; i += whole ? in.n : 1)
+			rc = recorder_feed(&r, sl_sub(in, i, whole ? in.n : i + 1));
+		if (!sl_eq(buf_sl(&r.log), sl_cstr(want)))
+			fail_msg(SLFMT "\n got  " SLFMT "\n want %s", SLARG(sl_sub(in, 0, 200)),
+				 SLARG(sl_sub(buf_sl(&r.log), 0, 300)), want);
+		recorder_free(&r);
+	}
+}
+
+static void test_limit_octets(void **state)
+{
+	const struct xml_limits lim = { .stanza_octets = 120, .depth = 4, .attrs = 3, .nodes = 6 };
+	char *x = text_of(400, 'x');
+	char s[512];
+
+	UNUSED(state);
+	for (int n = 100; n < 140; n++) { /* <a>...</a>: n octets, alone and behind others */
+		int len = snprintf(s, sizeof(s), "<b/> \n<a>%.*s</a><c/>", n - 7, x);
+		char want[512];
+		if (n <= 120)
+			snprintf(want, sizeof(want), "E<b" C "/>E<a" C ">%.*s</a>E<c" C "/>", n - 7, x);
+		limited(&lim, sl_mk(s, (size_t)len), n <= 120 ? want : "E<b" C "/>!policy-violation");
+	}
+	/* An unfinished token of any kind counts too. */
+	static const char *const begin[] = { "<", "<a ", "<a b='", "<a>", "<a>&#", "<a><![CDATA[", "<!-- ", "</", "<a xmlns:" };
+	for (size_t i = 0; i < ARRAY_LEN(begin); i++) {
+		int len = snprintf(s, sizeof(s), "%s%.*s", begin[i], 120 - (int)strlen(begin[i]), x);
+		if (strcmp(begin[i], "<a>&#") != 0)
+			limited(&lim, sl_mk(s, (size_t)len), "");
+		len = snprintf(s, sizeof(s), "%s%.*s", begin[i], 300, x);
+		limited(&lim, sl_mk(s, (size_t)len),
+			strcmp(begin[i], "<a>&#") == 0 ? "!not-well-formed" : "!policy-violation");
+	}
+	/* White space between stanzas does not count. */
+	char *sp = text_of(5000, ' ');
+	limited(&lim, sl_cstr(sp), "");
+	free(sp);
+	free(x);
+}
+
+static void test_limit_header(void **state)
+{
+	const struct xml_limits lim = { .stanza_octets = 200, .depth = 4, .attrs = 3, .nodes = 6 };
+	static const char *const in[] = {
+		"<stream:stream id='", "<stream:stream", "<?xml version='1.0'?>                  <a id='",
+	};
+	char *x = text_of(400, 'x'), s[600];
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(in); i++)
+		for (int whole = 0; whole < 2; whole++) {
+			struct recorder r;
+			int rc = 0;
+			snprintf(s, sizeof(s), "%s%.300s", in[i], x);
+			assert_int_equal(recorder_init(&r, &lim), 0);
+			for (size_t at = 0; rc == 0 && s[at]; at += whole ? strlen(s) : 1)
+				rc = recorder_feed(&r, whole ? sl_cstr(s) : sl_mk(s + at, 1));
+			assert_true(sl_eq(buf_sl(&r.log), SL("!policy-violation")));
+			recorder_free(&r);
+		}
+	free(x);
+}
+
+static void test_limit_shape(void **state)
+{
+	const struct xml_limits lim = { .stanza_octets = 1000, .depth = 4, .attrs = 3, .nodes = 6 };
+
+	UNUSED(state);
+	limited(&lim, SL("<a><b><c><d/></c></b></a>"), "E<a" C "><b><c><d/></c></b></a>");
+	limited(&lim, SL("<a><b><c><d><e/></d></c></b></a>"), "!policy-violation");
+	limited(&lim, SL("<a b='' c='' d=''/>"), "E<a" C " b='' c='' d=''/>");
+	limited(&lim, SL("<a b='' c='' d='' e=''/>"), "!policy-violation");
+	limited(&lim, SL("<a><b/>x<c/>y<d/></a>"), "E<a" C "><b/>x<c/>y<d/></a>");
+	limited(&lim, SL("<a><b/>x<c/>y<d/>z</a>"), "!policy-violation");
+	limited(&lim, SL("<a><b/><b/><b/><b/><b/><b/></a>"), "!policy-violation");
+	limited(&lim, SL("<a>1\n2\n3\n4\n5\n6\n7\n8</a>"), "E<a" C ">1\n2\n3\n4\n5\n6\n7\n8</a>");
+}
+
+/* Many attributes: more than make_element keeps on its stack. */
+static void test_many_attrs(void **state)
+{
+	const struct xml_limits lim = { .stanza_octets = 100000, .depth = 4, .attrs = 100, .nodes = 6 };
+	struct buf in = { .max = 1u << 20 }, want = { .max = 1u << 20 };
+
+	UNUSED(state);
+	for (int n = 14; n <= 100; n += n < 34 ? 1 : 33) {
+		buf_reset(&in);
+		buf_reset(&want);
+		buf_addf(&in, "<a");
+		buf_addf(&want, "E<a" C);
+		for (int i = 0; i < n; i++) {
+			buf_addf(&in, " attr%d='value %d'", i, i);
+			buf_addf(&want, " attr%d='value %d'", i, i);
+		}
+		buf_addf(&in, "/>");
+		buf_addf(&want, "/>");
+		assert_int_equal(buf_addc(&want, '\0'), 0);
+		limited(&lim, buf_sl(&in), buf_sl(&want).p);
+	}
+	buf_free(&in);
+	buf_free(&want);
+}
+
+/* ---- pause, restart, free ---------------------------------------------------------------------- */
+
+struct script {
+	struct xml_stream *x;
+	int elements, closed, opened;
+	int (*act)(struct script *s);
+	struct buf names;
+};
+
+static int script_open(void *self, const struct xml_node *root, struct sl content_ns)
+{
+	struct script *s = self;
+
+	UNUSED(root);
+	UNUSED(content_ns);
+	s->opened++;
+	return 0;
+}
+
+static int script_element(void *self, struct arena *a, struct xml_node *n)
+{
+	struct script *s = self;
+
+	buf_add(&s->names, n->name);
+	arena_free(&a);
+	s->elements++;
+	return s->act ? s->act(s) : 0;
+}
+
+static void script_close(void *self)
+{
+	((struct script *)self)->closed++;
+}
+
+static const struct xml_stream_ops script_ops = { script_open, script_element, script_close };
+
+static struct xml_pool *script_begin(struct script *s, int (*act)(struct script *))
+{
+	struct xml_pool *p;
+
+	*s = (struct script){ .act = act, .names = { .max = 4096 } };
+	assert_int_equal(xml_pool_new(&p, 4), 0);
+	assert_int_equal(xml_stream_new(p, &recorder_limits, &script_ops, s, &s->x), 0);
+	return p;
+}
+
+static void script_end(struct script *s, struct xml_pool *p)
+{
+	xml_stream_free(&s->x);
+	xml_pool_free(&p);
+	buf_free(&s->names);
+}
+
+static int act_pause(struct script *s)
+{
+	UNUSED(s);
+	return XML_PAUSE;
+}
+
+static void check_names(struct script *s, const char *want)
+{
+	if (!sl_eq(buf_sl(&s->names), sl_cstr(want)))
+		fail_msg("got " SLFMT " want %s", SLARG(buf_sl(&s->names)), want);
+}
+
+static void test_pause(void **state)
+{
+	struct script s;
+	struct xml_pool *p = script_begin(&s, act_pause);
+
+	UNUSED(state);
+	assert_int_equal(xml_stream_feed(s.x, SL(HEAD_TEXT "<a/> <b/><c/>"), NULL), XML_PAUSE);
+	assert_true(xml_stream_paused(s.x));
+	check_names(&s, "a");
+	assert_int_equal(xml_stream_unread(s.x), 9 - 1);
+	assert_false(xml_stream_park(s.x));
+	assert_int_equal(xml_stream_feed(s.x, SL("<d"), NULL), XML_PAUSE);
+	assert_int_equal(xml_stream_unread(s.x), 10);
+	assert_int_equal(xml_stream_resume(s.x, NULL), XML_PAUSE);
+	check_names(&s, "ab");
+	assert_int_equal(xml_stream_feed(s.x, SL("/></stream:stream>"), NULL), XML_PAUSE);
+	assert_int_equal(xml_stream_resume(s.x, NULL), XML_PAUSE);
+	assert_int_equal(xml_stream_resume(s.x, NULL), XML_PAUSE);
+	check_names(&s, "abcd");
+	assert_int_equal(s.closed, 0);
+	assert_int_equal(xml_stream_resume(s.x, NULL), 0);
+	assert_int_equal(s.closed, 1);
+	assert_false(xml_stream_paused(s.x));
+	assert_int_equal(xml_stream_resume(s.x, NULL), 0);
+	assert_int_equal(xml_stream_octets(s.x), sizeof(HEAD_TEXT "<a/> <b/><c/><d/></stream:stream>") - 1);
+	script_end(&s, p);
+}
+
+static void test_held_limit(void **state)
+{
+	struct script s;
+	struct xml_pool *p = script_begin(&s, act_pause);
+	char *sp = text_of(1u << 16, ' ');
+	struct err e = { 0 };
+	int rc = xml_stream_feed(s.x, SL(HEAD_TEXT "<a/>"), NULL), n = 0;
+
+	UNUSED(state);
+	while (rc == XML_PAUSE && n++ < 100)
+		rc = xml_stream_feed(s.x, sl_mk(sp, 1u << 16), &e);
+	assert_int_equal(rc, E_LIMIT);
+	assert_int_equal(n, (XML_HELD_MAX >> 16) + 1);
+	assert_string_equal(e.clause, "policy-violation");
+	free(sp);
+	script_end(&s, p);
+}
+
+static int act_restart(struct script *s)
+{
+	xml_stream_restart(s->x);
+	s->act = NULL;
+	return XML_PAUSE;
+}
+
+/* Everything behind the element belongs to the new stream; nothing of the old one is left. */
+static void test_restart(void **state)
+{
+	static const char in[] = "<?xml version='1.0'?>" HEAD_TEXT "<p:a xmlns:p='u'/>"
+				 "\n<?xml version='1.0'?><stream:stream xmlns:stream='v'><b/></stream:stream>";
+
+	UNUSED(state);
+	for (size_t cut = 1; cut < sizeof(in); cut++) {
+		struct script s;
+		struct xml_pool *p = script_begin(&s, act_restart);
+		int rc = xml_stream_feed(s.x, sl_mk(in, cut), NULL);
+		if (rc == XML_PAUSE)
+			rc = xml_stream_resume(s.x, NULL);
+		assert_int_equal(rc, 0);
+		rc = xml_stream_feed(s.x, sl_mk(in + cut, sizeof(in) - 1 - cut), NULL);
+		if (rc == XML_PAUSE)
+			rc = xml_stream_resume(s.x, NULL);
+		assert_int_equal(rc, 0);
+		check_names(&s, "ab");
+		assert_int_equal(s.opened, 2);
+		assert_int_equal(s.closed, 1);
+		script_end(&s, p);
+	}
+}
+
+static void test_restart_outside(void **state)
+{
+	struct script s;
+	struct xml_pool *p = script_begin(&s, act_pause);
+
+	UNUSED(state);
+	assert_int_equal(xml_stream_feed(s.x, SL(HEAD_TEXT "<starttls/>\r\n"), NULL), XML_PAUSE);
+	assert_int_equal(xml_stream_unread(s.x), 0);
+	xml_stream_restart(s.x);
+	assert_true(xml_stream_paused(s.x));
+	assert_int_equal(xml_stream_resume(s.x, NULL), 0);
+	assert_int_equal(xml_stream_feed(s.x, SL(HEAD_TEXT "<a/><b/>"), NULL), XML_PAUSE);
+	assert_int_equal(xml_stream_unread(s.x), 4);
+	xml_stream_restart(s.x);
+	assert_int_equal(xml_stream_unread(s.x), 4);
+	assert_int_equal(xml_stream_resume(s.x, NULL), 0); /* <b/> is the root now */
+	assert_int_equal(s.opened, 3);
+	assert_int_equal(s.closed, 1);
+	/* After an error or a close, a restart makes it usable again. */
+	xml_stream_restart(s.x);
+	assert_int_equal(xml_stream_feed(s.x, SL("junk"), NULL), E_SYNTAX);
+	assert_int_equal(xml_stream_feed(s.x, SL("junk"), NULL), E_SYNTAX);
+	xml_stream_restart(s.x);
+	s.act = NULL;
+	assert_int_equal(xml_stream_feed(s.x, SL(HEAD_TEXT "<z/>"), NULL), 0);
+	check_names(&s, "starttlsaz");
+	script_end(&s, p);
+}
+
+static int act_free(struct script *s)
+{
+	xml_stream_free(&s->x);
+	return 0;
+}
+
+static int act_stop(struct script *s)
+{
+	UNUSED(s);
+	return E_DENIED;
+}
+
+static int act_feed(struct script *s)
+{
+	assert_int_equal(xml_stream_feed(s->x, SL("<z/>"), NULL), E_STATE);
+	assert_false(xml_stream_park(s->x));
+	return 0;
+}
+
+static void test_callbacks(void **state)
+{
+	struct script s;
+	struct err e = { 0 };
+	struct xml_pool *p = script_begin(&s, act_free);
+
+	UNUSED(state);
+	assert_int_equal(xml_stream_feed(s.x, SL(HEAD_TEXT "<a/><b/>"), &e), E_CLOSED);
+	assert_null(s.x);
+	check_names(&s, "a");
+	script_end(&s, p);
+
+	p = script_begin(&s, act_stop);
+	assert_int_equal(xml_stream_feed(s.x, SL(HEAD_TEXT "<a/><b/>"), &e), E_DENIED);
+	assert_string_equal(e.clause, "undefined-condition");
+	assert_int_equal(xml_stream_feed(s.x, SL("<c/>"), &e), E_DENIED);
+	check_names(&s, "a");
+	script_end(&s, p);
+
+	p = script_begin(&s, act_feed);
+	assert_int_equal(xml_stream_feed(s.x, SL(HEAD_TEXT "<a/><b/>"), &e), 0);
+	check_names(&s, "ab");
+	script_end(&s, p);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* Names that only a hostile peer sends do not stay in the parser: the stream goes on, the heap does not grow. */
+static void test_odd_names(void **state)
+{
+	struct recorder r;
+	char s[256];
+	size_t want = 0, heap = mallinfo2().uordblks; /* 0 under a sanitizer */
+
+	UNUSED(state);
+	assert_int_equal(recorder_init(&r, &recorder_limits), 0);
+	assert_int_equal(recorder_feed(&r, SL(HEAD_TEXT)), 0);
+	buf_reset(&r.log);
+	for (int i = 0; i < 20000; i++) {
+		int n = snprintf(s, sizeof(s), "<x%d y%d='1' xmlns:z%d='u'/><presence/>", i, i, i);
+		int cut = i % n;
+		assert_int_equal(recorder_feed(&r, sl_mk(s, (size_t)cut)), 0);
+		assert_int_equal(recorder_feed(&r, sl_mk(s + cut, (size_t)(n - cut))), 0);
+		want += (size_t)snprintf(s, sizeof(s), "E<x%d" C " y%d='1'/>E<presence" C "/>", i, i);
+		assert_int_equal(r.log.n, want);
+		assert_true(mallinfo2().uordblks - heap < (400u << 10) + 2 * r.log.cap);
+	}
+	recorder_free(&r);
+}
+
+/* Fail the n-th allocation for every n: an error of that stream, never a crash or a leak; and the same stream,
+ * started again, works. */
+static void test_no_memory(void **state)
+{
+	static const char in[] = HEAD_TEXT "<a b='1' odd='2'><c>text\ntext</c><odd/></a><?";
+	bool ended = false;
+
+	UNUSED(state);
+	for (unsigned nth = 1; !ended && nth < 5000; nth++) {
+		for (int how = 0; how < 4; how++) {
+			struct recorder r;
+			int rc;
+			base_fail_nth_alloc = nth;
+			rc = recorder_init(&r, &recorder_limits);
+			if (rc < 0) {
+				assert_int_equal(rc, E_NOMEM);
+				base_fail_nth_alloc = 0;
+				continue;
+			}
+			r.pause = how & 1;
+			for (size_t at = 0; rc == 0 && at < sizeof(in) - 1; at += how & 2 ? 7 : sizeof(in)) {
+				rc = recorder_feed(&r, sl_sub(sl_mk(in, sizeof(in) - 1), at, how & 2 ? at + 7 : sizeof(in)));
+				xml_stream_park(r.x);
+			}
+			ended = base_fail_nth_alloc != 0;
+			base_fail_nth_alloc = 0;
+			assert_true(rc == 0 || rc == E_NOMEM || r.out_of_memory);
+			assert_true(rc == E_NOMEM || r.out_of_memory ||
+				    sl_eq(buf_sl(&r.log), SL(HEAD_EVENT "E<a" C " b='1' odd='2'><c>text\ntext</c><odd/></a>")));
+			xml_stream_restart(r.x);
+			buf_reset(&r.log);
+			assert_int_equal(recorder_feed(&r, SL("<a/>")), 0);
+			assert_true(sl_eq(buf_sl(&r.log), SL("O<a/>[]C")));
+			recorder_free(&r);
+		}
+	}
+	assert_true(ended);
+}
+
+static void test_parse_one(void **state)
+{
+	static const struct doc v[] = {
+		{ "<message to='a'><body>&lt;</body></message>", "<message" C " to='a'><body>&lt;</body></message>" },
+		{ " <a xmlns='u'/>\n", "<a xmlns='u'/>" },
+		{ "<stream:error/>", "<stream:error/>" },
+		{ "", NULL },
+		{ "<a>", NULL },
+		{ "<a/><b/>", NULL },
+		{ "<a/>x", NULL },
+		{ "<a/><", NULL },
+		{ "<a/></stream:stream>", NULL },
+		{ "</stream:stream>", NULL },
+		{ "<!-- --><a/>", NULL },
+		{ "<?xml version='1.0'?><a/>", NULL },
+		{ "<p:a/>", NULL },
+		{ "<a>\xff</a>", NULL },
+	};
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(v); i++) {
+		struct arena *a = arena_new(256, 65536);
+		struct xml_node *n = NULL;
+		struct err e = { 0 };
+		struct buf out = { .max = 4096 };
+		int rc = xml_parse_one(a, sl_cstr(v[i].in), &n, &e);
+		if (rc != (v[i].out ? 0 : E_SYNTAX))
+			fail_msg("%s: %d %s", v[i].in, rc, e.text);
+		assert_int_equal(rc, v[i].out ? 0 : E_SYNTAX);
+		if (v[i].out) {
+			assert_int_equal(xml_write(&out, n, NS_NONE), 0);
+			assert_true(sl_eq(buf_sl(&out), sl_cstr(v[i].out)));
+		} else {
+			assert_null(n);
+			assert_true(e.text[0] != '\0');
+		}
+		buf_free(&out);
+		arena_free(&a);
+	}
+	struct arena *a = arena_new(64, 64);
+	struct xml_node *n;
+	assert_int_equal(xml_parse_one(a, SL("<message><body>hi</body></message>"), &n, NULL), E_NOMEM);
+	arena_free(&a);
+}
+
+/* ---- trees and writing ----------------------------------------------------------------------- */
+
+static void test_tree(void **state)
+{
+	struct arena *a = arena_new(4096, 65536);
+	struct xml_node *m = xml_new(a, NS_STANZA, SL("message")), *b, *c;
+	struct buf out = { .max = 4096 };
+
+	UNUSED(state);
+	b = xml_add(a, m, NS_STANZA, SL("body"));
+	xml_add_text(a, b, SL("a<"));
+	xml_add_text(a, b, SL("b\x01\r"));
+	c = xml_add(a, m, NS_RECEIPTS, SL("request"));
+	assert_ptr_equal(xml_set(a, xml_set(a, m, SL("id"), SL("'")), SL("to"), SL("x")), m);
+	assert_int_equal(xml_write(&out, m, NS_STANZA), 0);
+	assert_true(sl_eq(buf_sl(&out), SL("<message id='&apos;' to='x'><body>a&lt;b\xef\xbf\xbd&#13;</body>"
+					   "<request xmlns='urn:xmpp:receipts'/></message>")));
+	assert_ptr_equal(xml_first_element(m), b);
+	assert_ptr_equal(xml_next_element(b), c);
+	assert_null(xml_next_element(c));
+	assert_ptr_equal(xml_child(m, NS_RECEIPTS, SL_NULL), c);
+	assert_null(xml_child(m, NS_RECEIPTS, SL("received")));
+	assert_null(xml_child(m, NS_STANZA, SL("request")));
+	assert_null(xml_child_next(c, NS_RECEIPTS, SL_NULL));
+	assert_true(sl_eq(xml_text(a, b), SL("a<b\x01\r")));
+	assert_true(xml_text(a, c).n == 0);
+	xml_unlink(b);
+	assert_ptr_equal(m->first, c);
+	xml_append(m, b);
+	assert_ptr_equal(m->last, b);
+	xml_unlink(b);
+	assert_ptr_equal(m->last, c);
+	xml_unlink(c);
+	assert_null(m->first);
+	assert_null(m->last);
+	xml_unset(m, SL("id"));
+	xml_unset(m, SL("none"));
+	assert_true(xml_attr(m, SL("id")).n == 0 && sl_eq(xml_attr(m, SL("to")), SL("x")));
+	xml_set(a, m, SL("to"), SL("y"));
+	assert_true(sl_eq(xml_attr(m, SL("to")), SL("y")));
+	/* Nothing there: passed on. */
+	assert_null(xml_set(a, xml_add_text(a, xml_add(a, NULL, NS_NONE, SL("x")), SL("y")), SL("a"), SL("b")));
+	assert_null(xml_child(NULL, NS_NONE, SL_NULL));
+	assert_true(xml_attr(NULL, SL("x")).n == 0);
+	assert_false(xml_is(NULL, NS_NONE, SL_NULL));
+	out.max = out.n + 3;
+	size_t before = out.n;
+	assert_int_equal(xml_write(&out, m, NS_STANZA), E_TOOBIG);
+	assert_int_equal(xml_write_escaped(&out, SL("&")), E_TOOBIG);
+	assert_int_equal(out.n, before);
+	buf_reset(&out);
+	out.max = 4096;
+	assert_int_equal(xml_write_escaped(&out, SL("a&<>'\"\n\t\x02")), 0);
+	assert_true(sl_eq(buf_sl(&out), SL("a&amp;&lt;&gt;&apos;&quot;\n\t\xef\xbf\xbd")));
+	buf_free(&out);
+	arena_free(&a);
+}
+
+/* Longer than the writer's first try. */
+static void test_write_long(void **state)
+{
+	struct arena *a = arena_new(4096, 1u << 20);
+	struct buf out = { .max = 1u << 20 };
+
+	UNUSED(state);
+	for (size_t n = 400; n < 5000; n += 37) {
+		char *t = text_of(n, '&');
+		struct xml_node *m = xml_new(a, NS_NONE, SL("m")), *back;
+		xml_add_text(a, m, sl_mk(t, n));
+		buf_reset(&out);
+		assert_int_equal(xml_write(&out, m, NS_STANZA), 0);
+		assert_int_equal(out.n, 5 * n + sizeof("<m xmlns=''></m>") - 1);
+		assert_int_equal(xml_parse_one(a, buf_sl(&out), &back, NULL), 0);
+		assert_true(sl_eq(xml_text(a, back), sl_mk(t, n)));
+		free(t);
+		arena_free(&a);
+		a = arena_new(4096, 1u << 20);
+	}
+	buf_free(&out);
+	arena_free(&a);
+}
+
+static void test_namespaces(void **state)
+{
+	UNUSED(state);
+	for (int i = NS_NONE + 1; i < NS_OTHER; i++) {
+		struct sl uri = xml_ns_uri((enum xml_ns)i);
+		if (i != NS_STANZA)
+			assert_int_equal(xml_ns_find(uri), i);
+		else
+			assert_int_equal(uri.n, 0);
+	}
+	assert_int_equal(xml_ns_find(SL("jabber:client")), NS_STANZA);
+	assert_int_equal(xml_ns_find(SL("jabber:server")), NS_STANZA);
+	assert_int_equal(xml_ns_find(SL("jabber:component:accept")), NS_STANZA);
+	assert_int_equal(xml_ns_find(SL("jabber:clien")), NS_OTHER);
+	assert_int_equal(xml_ns_find(SL("Jabber:client")), NS_OTHER);
+	assert_int_equal(xml_ns_find(SL("")), NS_NONE);
+	assert_int_equal(xml_ns_uri(NS_OTHER).n + xml_ns_uri(NS_NONE).n, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stanzas),
 		cmocka_unit_test(test_documents),
+		cmocka_unit_test(test_limit_octets),
+		cmocka_unit_test(test_limit_header),
+		cmocka_unit_test(test_limit_shape),
+		cmocka_unit_test(test_many_attrs),
+		cmocka_unit_test(test_pause),
+		cmocka_unit_test(test_held_limit),
+		cmocka_unit_test(test_restart),
+		cmocka_unit_test(test_restart_outside),
+		cmocka_unit_test(test_callbacks),
+		cmocka_unit_test(test_odd_names),
+		cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_parse_one),
+		cmocka_unit_test(test_tree),
+		cmocka_unit_test(test_write_long),
+		cmocka_unit_test(test_namespaces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

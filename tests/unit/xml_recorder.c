@@ -24,6 +24,8 @@ static int on_element(void *self, struct arena *a, struct xml_node *n)
 	struct recorder *r = self;
 
 	put(r, "E", n);
+	if (r->look)
+		r->look(n);
 	r->arena_used = arena_used(a);
 	arena_free(&a);
 	if (r->stop_after && (int)++r->elements == r->stop_after)

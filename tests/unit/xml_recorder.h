@@ -14,6 +14,7 @@ struct recorder {
 	int stop_after;    /* elements; then on_element returns E_DENIED. 0: never */
 	unsigned elements;
 	size_t arena_used; /* by the last element */
+	void (*look)(const struct xml_node *n); /* at each element; may be NULL */
 };
 
 extern const struct xml_stream_ops recorder_ops;

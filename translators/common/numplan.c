@@ -245,6 +245,18 @@ struct sl numbers_of(const struct numbers *n, struct sl jid, struct sl *link_r)
 	return sl_cstr(en->number);
 }
 
+void numbers_each_of(const struct numbers *n, struct sl jid, void (*fn)(void *arg, struct sl number, struct sl jid, struct sl link), void *arg)
+{
+	struct account *a = find_account(n, jid);
+
+	if (!a)
+		return;
+	LIST_FOREACH(it, tmp, &a->numbers) {
+		struct entry *en = LIST_ENTRY(it, struct entry, of);
+		fn(arg, sl_cstr(en->number), jid, sl_cstr(en->link));
+	}
+}
+
 size_t numbers_count(const struct numbers *n)
 {
 	return n->by_number.n;

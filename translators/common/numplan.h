@@ -32,6 +32,7 @@ void numbers_del(struct numbers *n, struct sl number);
 struct sl numbers_owner(const struct numbers *n, struct sl number);
 /* The account's oldest number and (if link_r) the link that it is bound to. SL_NULL: none. Rule ADDR-2. */
 struct sl numbers_of(const struct numbers *n, struct sl jid, struct sl *link_r);
+void numbers_each_of(const struct numbers *n, struct sl jid, void (*fn)(void *arg, struct sl number, struct sl jid, struct sl link), void *arg);
 size_t numbers_count(const struct numbers *n);
 
 #endif

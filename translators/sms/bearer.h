@@ -70,7 +70,9 @@ int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link
 		    const struct bearer_ops *ops, void *arg, struct bearer **b_r, struct err *e);
 int bearer_radio_new(struct loop *l, const struct config *cfg, const struct numplan *np, const struct bearer_ops *ops, void *arg,
 		     struct bearer **b_r, struct err *e);
-/* Parts in flight get PART_AMBIGUOUS or PART_UNSENT before it returns; no other callbacks. */
+/* Stops it: parts in flight get PART_AMBIGUOUS or PART_UNSENT before it returns; bearer_submit refuses from now on. */
+void bearer_free_parts(struct bearer *b);
+/* No callbacks any more. */
 void bearer_free(struct bearer **b);
 
 /* 0; E_AGAIN (no room, or down: on_room or on_state follows); E_UNSUPPORTED, E_SYNTAX (this part cannot be sent: permanent). */

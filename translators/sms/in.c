@@ -416,6 +416,11 @@ void in_message(struct in *in, struct bearer *b, const struct sms_in *m, uint64_
 	struct sl owner = numbers_owner(a->numbers, m->to), text = SL_NULL;
 	const struct gsm_concat *c = &m->body.concat;
 
+	if (sms_tracing(a)) {
+		char line[160];
+		snprintf(line, sizeof(line), "short message from %.*s to %.*s", SLARG(m->from), SLARG(m->to));
+		sms_trace_line(a, owner, m->from, line);
+	}
 	if (owner.n == 0) { /* MO-2 */
 		sms_count(a, SMS_CNT_IN_NOBODY);
 		log_ev(LOG_L_WARN, "sms.in.nobody", KC("link", bearer_name(b)), KS("to", m->to), KS("from", m->from));

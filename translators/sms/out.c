@@ -202,6 +202,17 @@ void entry_wait(struct entry *en)
 
 /* ---- from the core ------------------------------------------------------------------------------- */
 
+void entry_trace(const struct entry *en, const char *what)
+{
+	char line[256];
+
+	if (!sms_tracing(en->out->a))
+		return;
+	snprintf(line, sizeof(line), "message %llu to %.*s (%u parts): %s %s", (unsigned long long)en->q.id, SLARG(en->q.to_number), en->text.n,
+		 what, en->reason);
+	sms_trace_line(en->out->a, en->q.from_jid, en->q.to_number, line);
+}
+
 static void submit_put(struct entry *en);
 
 static void on_put_again(struct loop_timer *t)
@@ -232,6 +243,7 @@ static void put_done(struct store_op *op)
 	}
 	if (en->has_ticket)
 		component_done(a->core, en->ticket);
+	entry_trace(en, dup ? "a copy of what is queued; dropped" : "queued");
 	sms_count(a, dup ? SMS_CNT_OUT_DUPLICATE : SMS_CNT_OUT_QUEUED);
 	if (dup || en->spilled) {
 		if (en->spilled && !dup)
@@ -350,6 +362,10 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 	} else if (from.n == 0) {
 		cond = "not-allowed";
 		why = "Your account has no telephone number. Ask your administrator for one.";
+	} else if (!quota_take(a->quota, st->from.bare, a->cfg->sms.messages_per_minute, clock_mono_ms())) {
+		cond = "policy-violation"; /* MSG-10 */
+		type = "wait";
+		why = "Too many messages in a minute; wait a little.";
 	}
 	if (cond) {
 		sms_count(a, SMS_CNT_OUT_REFUSED);
@@ -515,4 +531,13 @@ int out_drop(struct out *o, uint64_t id)
 	en->drop = true;
 	entry_evaluate(en);
 	return 0;
+}
+
+void out_each_queued(struct out *o, void (*fn)(void *arg, uint64_t id), void *arg)
+{
+	for (struct hnode *h = htable_next(&o->by_id, NULL); h; h = htable_next(&o->by_id, h)) {
+		struct entry *en = container_of(h, struct entry, by_id);
+		if (en->q.state == STORE_Q_QUEUED)
+			fn(arg, en->q.id);
+	}
 }

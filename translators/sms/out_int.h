@@ -62,6 +62,7 @@ struct out {
 	uint64_t cursor;            /* what is in memory or finished has an id up to here, while spilling */
 	bool spilling, loading, behind, closing;
 	uint16_t ref;
+	unsigned open;              /* parts handed over and not answered */
 	unsigned reserved[SMS_BEARERS_MAX];
 };
 
@@ -72,6 +73,7 @@ bool entry_is_head(const struct entry *en);
 void entry_set_where(struct entry *en, enum entry_where w);
 void entry_wait(struct entry *en);        /* QUEUED: arm the timer for not_before or expiry, or make it ready */
 void out_load_more(struct out *o);
+void entry_trace(const struct entry *en, const char *what);
 
 /* out_send.c */
 void entry_submit_committed(struct entry *en);

@@ -9,7 +9,6 @@
 
 #define RETRY_UNSENT_MS    200u
 #define RETRY_THROTTLED_MS 1000u
-#define STALLED_MS         5000u
 
 struct move {
 	struct store_queue_move move;
@@ -233,6 +232,8 @@ static void pump(struct loop_task *t)
 		struct entry *en = LIST_ENTRY(it, struct entry, node);
 		bool any = false;
 		struct bearer *b = app_route(a, en->q.to_number, en->q.link, &any);
+		if (a->stopping)
+			break;
 		if (!b && !any) { /* MSG-9 */
 			entry_set_where(en, AT_STALLED);
 			continue;
@@ -245,6 +246,18 @@ static void pump(struct loop_task *t)
 		else if (a->nbearers == 1)
 			break;
 	}
+}
+
+void out_unstall(struct out *o)
+{
+	struct list *n;
+
+	while ((n = list_pop(&o->stalled))) {
+		struct entry *en = LIST_ENTRY(n, struct entry, node);
+		en->where = AT_NOWHERE;
+		entry_set_where(en, AT_READY);
+	}
+	out_pump(o);
 }
 
 void out_pump(struct out *o)
@@ -275,9 +288,9 @@ void out_result(struct out *o, struct bearer *b, uint64_t cookie, const struct p
 	struct out_part *p = (struct out_part *)(uintptr_t)cookie;
 	struct entry *en = p->en;
 
-	UNUSED(o);
 	UNUSED(b);
 	en->open--;
+	o->open--;
 	switch (r->result) {
 	case PART_ACCEPTED:
 		part_accepted(en, p, r);
@@ -327,6 +340,7 @@ static void end_entry(struct entry *en, uint8_t state, const char *condition, co
 	sms_count(a, state == STORE_Q_EXPIRED ? SMS_CNT_OUT_EXPIRED : SMS_CNT_OUT_FAILED);
 	if (!en->reason[0])
 		snprintf(en->reason, sizeof(en->reason), "%s", text);
+	entry_trace(en, state == STORE_Q_EXPIRED ? "expired" : "failed");
 	commit(en, op, ended);
 }
 
@@ -345,7 +359,7 @@ void entry_expire(struct entry *en)
 static void accepted_done(struct entry *en, int rc)
 {
 	struct sms_app *a = en->out->a;
-	struct sl keys[256];
+	struct sl keys[GSM_PARTS_MAX];
 	unsigned n = en->text.n < ARRAY_LEN(keys) ? en->text.n : ARRAY_LEN(keys);
 	struct arena *ar = en->arena;
 
@@ -354,6 +368,7 @@ static void accepted_done(struct entry *en, int rc)
 		return;
 	}
 	sms_count(a, SMS_CNT_OUT_ACCEPTED);
+	entry_trace(en, "accepted by the network");
 	for (unsigned i = 0; i < n; i++)
 		keys[i] = en->part[i].key;
 	/* The entry leaves memory, its texts only after the receipts that wait for these keys were told. */
@@ -403,6 +418,7 @@ static void requeue(struct entry *en)
 		log_ev(LOG_L_WARN, "sms.out.ambiguous", KU("message", en->q.id), KS("link", en->q.link), KS("to", en->q.to_number));
 	}
 	sms_count(a, SMS_CNT_OUT_RETRIED);
+	entry_trace(en, "queued again");
 	for (unsigned i = 0; i < en->text.n; i++)
 		if (en->part[i].state != STORE_Q_ACCEPTED) {
 			en->part[i].state = STORE_Q_QUEUED;
@@ -483,6 +499,11 @@ static void finish(struct entry *en, int rc)
 static bool key_match(const struct hnode *h, const void *key)
 {
 	return sl_eq(container_of(h, struct out_part, by_key)->key, *(const struct sl *)key);
+}
+
+unsigned out_open_parts(const struct out *o)
+{
+	return o->open;
 }
 
 bool out_has_key(const struct out *o, struct sl key)

@@ -38,6 +38,7 @@ struct outcome {
 	struct list queued;        /* wait for another receipt of the same entry */
 	struct list looking;       /* the store is asked */
 	unsigned nunmatched;
+	bool settling;
 };
 
 static void look_up(struct work *w);
@@ -398,6 +399,11 @@ static void found(struct store_op *op)
 		list_append(&o->queued, &w->node);
 		return;
 	}
+	if (sms_tracing(o->a)) {
+		char line[200];
+		snprintf(line, sizeof(line), "receipt for message %llu: %s", (unsigned long long)w->entry, w->text);
+		sms_trace_line(o->a, g->entry_r.from_jid, g->entry_r.to_number, line);
+	}
 	w->busy = htable_add(&o->busy, &w->hn, w->entry) == 0;
 	apply(w);
 }
@@ -462,6 +468,85 @@ void outcome_forget_bearer(struct outcome *o, const struct bearer *b)
 		if (w->bearer == b)
 			w->bearer = NULL;
 	}
+}
+
+/* ---- no receipt came ------------------------------------------------------------------------------------ */
+
+#define SETTLE_PAGE 200u
+
+struct settle {
+	struct store_queue_load load;
+	struct outcome *o;
+	unsigned open;
+	struct store_queue_move move[SETTLE_PAGE];
+};
+
+static void settled(struct store_op *op)
+{
+	struct settle *s = op->arg;
+
+	if (op->rc == 0)
+		sms_count(s->o->a, SMS_CNT_OUT_EXPIRED);
+	store_op_fini(op);
+	if (--s->open)
+		return;
+	s->o->settling = false;
+	store_op_fini(&s->load.op);
+	free(s);
+}
+
+static void settle_one(struct settle *s, const struct store_queue_entry *q, struct store_queue_move *m, uint64_t now)
+{
+	struct sms_app *a = s->o->a;
+	struct store_op *tell = outcome_error_op(a, q, "remote-server-timeout", "wait",
+						 "The network took the message, but never said whether it was delivered.");
+
+	if (!tell)
+		return;
+	store_op_init(&m->op, STORE_QUEUE_MOVE, settled, s);
+	m->id = q->id;
+	m->state = STORE_Q_EXPIRED;
+	m->attempts = q->attempts;
+	m->ambiguous = q->ambiguous;
+	m->changed_ms = now;
+	m->link = q->link;
+	m->error = SL("no delivery receipt");
+	m->ref = q->ref;
+	m->op.group_next = tell;
+	s->open++;
+	store_submit(a->store, &m->op);
+}
+
+static void settle_loaded(struct store_op *op)
+{
+	struct settle *s = op->arg;
+	uint64_t now = clock_wall_ms(), hours = s->o->a->cfg->sms.receipt_hours;
+
+	s->open = 1;
+	for (unsigned i = 0; op->rc == 0 && i < s->load.n_r; i++) {
+		const struct store_queue_entry *q = &s->load.entry_r[i];
+		if (q->changed_ms + hours * 3600000u < now && !busy_find(s->o, q->id))
+			settle_one(s, q, &s->move[i], now);
+	}
+	if (--s->open)
+		return;
+	s->o->settling = false;
+	store_op_fini(op);
+	free(s);
+}
+
+void outcome_settle(struct outcome *o)
+{
+	struct settle *s = o->settling ? NULL : calloc(1, sizeof(*s));
+
+	if (!s)
+		return;
+	s->o = o;
+	o->settling = true;
+	store_op_init(&s->load.op, STORE_QUEUE_LOAD, settle_loaded, s);
+	s->load.states = 1u << STORE_Q_ACCEPTED;
+	s->load.limit = SETTLE_PAGE;
+	store_submit(o->a->store, &s->load.op);
 }
 
 int outcome_new(struct sms_app *a, struct outcome **o_r)

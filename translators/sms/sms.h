@@ -10,6 +10,7 @@
 #ifndef TANDEM_SMS_SMS_H
 #define TANDEM_SMS_SMS_H
 
+#include "appliance/base/clock.h"
 #include "appliance/base/hash.h"
 #include "appliance/config/config.h"
 #include "appliance/loop/loop.h"
@@ -18,6 +19,7 @@
 #include "translators/common/ids.h"
 #include "translators/common/numplan.h"
 #include "translators/common/outbox.h"
+#include "translators/common/quota.h"
 #include "translators/sms/bearer.h"
 
 #define SMS_BEARERS_MAX 64
@@ -44,6 +46,7 @@ struct sms_app {
 	struct component *core;
 	bool core_custody;
 	struct outbox *outbox;
+	struct quota *quota;
 	struct ids ids;
 	struct bearer *bearer[SMS_BEARERS_MAX];
 	bool bearer_from_config[SMS_BEARERS_MAX];
@@ -53,7 +56,11 @@ struct sms_app {
 	struct in *in;
 	struct child *child;
 	uint64_t counter[SMS_CNT_MAX];
-	bool stopping;
+	bool stopping, purging;
+	struct store_queue_purge purge;
+	struct loop_timer purge_timer, stop_timer;
+	uint32_t stop_waited_ms;
+	struct list traces; /* control.c */
 };
 
 #define sms_count(app, c) ((app)->counter[(c)]++)
@@ -69,12 +76,15 @@ void out_recover(struct out *o);
 /* A message stanza for a number (MSG-1..3, ADDR-n). Answers t when it is committed, or when the refusal is. Takes st. */
 void out_message(struct out *o, struct stanza *st_take, struct component_ticket t);
 void out_pump(struct out *o);                 /* bearers have room, or entries became ready */
+void out_unstall(struct out *o);              /* a bearer or a route changed: what had none is tried again */
+unsigned out_open_parts(const struct out *o); /* handed to bearers and not answered */
 void out_result(struct out *o, struct bearer *b, uint64_t cookie, const struct part_outcome *r);
 /* A part with this key was accepted, and that is being committed now (outcome_key_known follows). */
 bool out_has_key(const struct out *o, struct sl key);
 /* For the commands: 0, E_NOTFOUND (not in memory), E_STATE. */
 int out_retry(struct out *o, uint64_t id);
 int out_drop(struct out *o, uint64_t id);
+void out_each_queued(struct out *o, void (*fn)(void *arg, uint64_t id), void *arg);
 /* A bearer is about to be freed: nothing may point to it afterwards. Its parts in flight were answered before. */
 void out_forget_bearer(struct out *o, struct bearer *b);
 
@@ -87,6 +97,9 @@ void outcome_receipt(struct outcome *o, struct bearer *b, const struct sms_recei
 /* A part was accepted under this key and that is committed: a receipt may be waiting for it. */
 void outcome_key_known(struct outcome *o, struct sl key);
 void outcome_forget_bearer(struct outcome *o, const struct bearer *b);
+/* Messages that were accepted and whose receipt did not come within sms.receipt_hours: EXPIRED, the sender is told. Called now and
+ * then. */
+void outcome_settle(struct outcome *o);
 /* OUT-1, OUT-2: an operation to chain; event: "rcpt" or "err" (part of the origin-id). NULL: out of memory. */
 struct store_op *outcome_receipt_op(struct sms_app *a, const struct store_queue_entry *q);
 struct store_op *outcome_error_op(struct sms_app *a, const struct store_queue_entry *q, const char *condition, const char *type, const char *text);
@@ -107,6 +120,10 @@ void gateway_stanza(struct sms_app *a, struct stanza *st_take, struct component_
 
 /* ---- app.c -------------------------------------------------------------------------------------- */
 
+/* After a->cfg is set and the working folder is the state folder: loop, store, tables, bearers, the stream to the core. */
+int app_start(struct sms_app *a, struct err *e);
+/* After the loop: settles what is in flight, commits, frees. The loop and bus stay. */
+void app_finish(struct sms_app *a);
 /* The bearer for a number: longest prefix, then lowest cost, among those up with room; `link` (or the account's) is preferred where it
  * is set. NULL: none now. any_r: one serves the number at all. */
 struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bool *any_r);
@@ -119,5 +136,8 @@ void sms_commit_failed(struct sms_app *a, const char *what); /* counts, logs */
 /* ---- control.c ----------------------------------------------------------------------------------- */
 
 const struct child_command *sms_commands(void);
+/* For `tandemctl trace`: one line to each trace of this account or number. Cheap when there is none. */
+void sms_trace_line(struct sms_app *a, struct sl jid, struct sl number, const char *line);
+#define sms_tracing(a) (!list_empty(&(a)->traces))
 
 #endif

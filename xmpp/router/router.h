@@ -5,7 +5,8 @@
 #include "appliance/fsm/fsm.h"
 #include "xmpp/router/session.h"
 
-enum user_state { USER_LOADING, USER_READY, USER_ABSENT, USER_GONE };
+/* FAILED: the store could not answer; tried again at the next use. */
+enum user_state { USER_LOADING, USER_READY, USER_ABSENT, USER_FAILED, USER_GONE };
 
 struct roster;
 
@@ -52,11 +53,15 @@ void route(struct worker *w, struct stanza *st_take, uint64_t mail_id);
 void route_error(struct worker *w, const struct stanza *st, enum stanza_cond c, struct sl text);
 /* A copy of st, which must be sealed, with other addresses (NULL: the same) for to: the children are shared. */
 void route_copy(struct worker *w, struct stanza *st, const struct jid *from, const struct jid *to);
+/* A stanza that the store kept, sealed; it must have both addresses. E_SYNTAX, E_NOMEM. */
+int stanza_restore(struct sl xml, struct stanza **st_r);
 /* Seal and route a stanza that was built here: NULL and failures to seal are dropped. */
 void route_new(struct worker *w, struct stanza *st_take);
 /* Deliver to one session, with its own trailing children. */
 void session_send(struct session *s, struct stanza *st, struct sl extra);
 void session_send_take(struct session *s, struct stanza *st_take);
+/* A session became available with priority >= 0: offline mail goes to it (CUST-11). */
+void deliver_flush(struct user *u);
 
 /* ---- services (STYLE section 2) ---------------------------------------------------------------- */
 

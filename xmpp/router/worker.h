@@ -77,9 +77,11 @@ const struct domain *core_domain(const struct core_config *c, struct sl name);
 const struct core_config *core_config_ref(const struct core_config *c);
 void core_config_unref(const struct core_config *c);
 /* Building one, before it is published: empty with one reference and default limits; then domains, whose text is copied
- * (tls is kept as it is). E_NOMEM, E_EXISTS. */
+ * (of tls a reference is taken). E_NOMEM, E_EXISTS. */
 int core_config_new(struct core_config **c_r);
 int core_config_add_domain(struct core_config *c, const struct domain *d);
+/* A copy to build on, with one reference. E_NOMEM. */
+int core_config_copy(const struct core_config *from, struct core_config **c_r);
 
 enum core_counter { /* per worker; summed for tandemctl counters; names in counters.def */
 #define X(id, name, help) id,
@@ -101,6 +103,7 @@ struct worker {
 	struct htable components;        /* struct component, by domain */
 	struct list conns;               /* access: all streams of this worker */
 	uint64_t last_id;                /* worker_new_id */
+	uint64_t push_id;                /* of iqs that we ask: roster pushes */
 	_Atomic uint64_t counter[CNT_MAX]; /* written here, read by others, relaxed */
 	struct router *router;           /* router's own state */
 	struct trace_table *trace;       /* JIDs being traced, usually NULL */

@@ -6,7 +6,7 @@
 #include <arpa/inet.h>
 #include <idn2.h>
 
-#include "appliance/base/enc.h"
+#include "appliance/base/buf.h"
 #include "xmpp/stream/precis.h"
 
 #define DNS_LABEL_MAX  63u
@@ -175,64 +175,154 @@ static int prep_ipv6(struct arena *a, struct sl in, struct sl *out_r, struct err
 	return out_r->p ? 0 : E_NOMEM;
 }
 
-/* Labels of letters, digits and hyphens. *a_label_r: one begins with "xn--". */
+static int check_label(struct sl l, struct err *e)
+{
+	size_t wide = 0;
+
+	for (size_t i = 0; i < l.n; i++) {
+		wide += l.p[i] & 0x80 ? 1 : 0;
+		if (!(l.p[i] & 0x80) && !(class[(unsigned char)l.p[i]] & C_DOMAIN))
+			return bad_char(e, DOMAIN_CLAUSE, "domainpart", l.p[i]);
+	}
+	if (l.n == 0)
+		return malformed(e, DOMAIN_CLAUSE, "domainpart", "empty label");
+	if (!wide && l.n > DNS_LABEL_MAX)
+		return malformed(e, DOMAIN_CLAUSE, "domainpart", "label longer than 63 octets");
+	if (l.p[0] == '-' || l.p[l.n - 1] == '-')
+		return malformed(e, DOMAIN_CLAUSE, "domainpart", "hyphen at the edge of a label");
+	if (l.n >= 4 && l.p[2] == '-' && l.p[3] == '-' && (wide || !sl_ieq(sl_sub(l, 0, 2), SL("xn"))))
+		return malformed(e, DOMAIN_CLAUSE, "domainpart", "reserved label");
+	return 0;
+}
+
+/* Labels: what is ASCII in them is letters, digits and hyphens. *a_label_r: one begins with "xn--". */
 static int check_labels(struct sl s, bool *a_label_r, struct err *e)
 {
 	size_t end;
+	int rc;
 
-	if (s.n > DNS_NAME_MAX)
-		return malformed(e, DOMAIN_CLAUSE, "domainpart", "longer than a domain name can be");
+	*a_label_r = false;
 	for (size_t at = 0; at <= s.n; at = end + 1) {
 		end = sl_find(s, '.', at);
 		struct sl l = sl_sub(s, at, end);
-		if (l.n == 0)
-			return malformed(e, DOMAIN_CLAUSE, "domainpart", "empty label");
-		if (l.n > DNS_LABEL_MAX)
-			return malformed(e, DOMAIN_CLAUSE, "domainpart", "label longer than 63 octets");
-		if (l.p[0] == '-' || l.p[l.n - 1] == '-')
-			return malformed(e, DOMAIN_CLAUSE, "domainpart", "hyphen at the edge of a label");
-		if (l.n >= 4 && l.p[2] == '-' && l.p[3] == '-') {
-			if ((l.p[0] | 0x20) != 'x' || (l.p[1] | 0x20) != 'n')
-				return malformed(e, DOMAIN_CLAUSE, "domainpart", "reserved label");
-			*a_label_r = true;
-		}
+		rc = check_label(l, e);
+		if (rc < 0)
+			return rc;
+		*a_label_r |= l.n >= 4 && l.p[2] == '-' && l.p[3] == '-';
 	}
 	return 0;
 }
 
-/* Through A-labels (which checks) to U-labels. */
-static int prep_idn(struct arena *a, struct sl in, struct sl *out_r, struct err *e)
+static bool all_ascii(struct sl s)
 {
-	char *src = sl_dup(in), *ascii = NULL, *text = NULL;
-	int rc = 0, idn;
+	for (size_t i = 0; i < s.n; i++)
+		if (s.p[i] & 0x80)
+			return false;
+	return true;
+}
 
-	if (!src)
-		return E_NOMEM;
-	if (!utf8_valid(in) || memchr(in.p, '\0', in.n)) {
-		free(src);
-		return malformed(e, DOMAIN_CLAUSE, "domainpart", "not UTF-8");
-	}
-	idn = idn2_to_ascii_8z(src, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL | IDN2_USE_STD3_ASCII_RULES);
-	if (idn == IDN2_OK)
-		idn = idn2_to_unicode_8z8z(ascii, &text, 0);
-	struct sl out = sl_cstr(text);
+static int idn_error(int idn, struct err *e)
+{
 	if (idn == IDN2_MALLOC)
-		rc = E_NOMEM;
-	else if (idn != IDN2_OK)
-		rc = malformed(e, DOMAIN_CLAUSE, "domainpart", idn2_strerror(idn));
-	else if (sl_eq(out, in))
-		*out_r = in;
-	else if (out_r->p = NULL, *out_r = arena_dup(a, out), !out_r->p)
-		rc = E_NOMEM;
-	idn2_free(text);
-	idn2_free(ascii);
-	free(src);
+		return E_NOMEM;
+	return malformed(e, DOMAIN_CLAUSE, "domainpart", idn2_strerror(idn));
+}
+
+/* A decoded A-label must be what its U-label would have been mapped to. (The libraries' Unicode versions differ.) */
+static int check_mapped(struct sl u, struct err *e)
+{
+	struct arena *a = arena_new(512, 16384);
+	struct sl mapped;
+	int rc = a ? precis_map_domain(a, u, &mapped, e) : E_NOMEM;
+
+	if (rc == 0 && !sl_eq(mapped, u))
+		rc = malformed(e, DOMAIN_CLAUSE, "domainpart", "an A-label that is none");
+	arena_free(&a);
 	return rc;
 }
 
+/* One label, mapped already, that has something of IDNA in it. Append its U-label to out, its A-label's size to
+ * *octets. The registration test of libidn2 is the one that knows every rule of RFC 5891 (its lookups, with UTS 46,
+ * let pass and even silently drop characters). */
+static int idn_label(struct buf *out, size_t *octets, struct sl l, struct err *e)
+{
+	char *text = sl_dup(l), *u = NULL;
+	uint8_t *ascii = NULL;
+	bool decode = all_ascii(l);
+	int rc = 0, idn = IDN2_OK;
+
+	if (!text)
+		return E_NOMEM;
+	if (decode)
+		idn = idn2_to_unicode_8z8z(text, &u, 0);
+	if (idn == IDN2_OK && decode && (!u || all_ascii(sl_cstr(u))))
+		rc = malformed(e, DOMAIN_CLAUSE, "domainpart", "an A-label that is none");
+	else if (idn == IDN2_OK)
+		idn = idn2_register_u8((uint8_t *)(decode ? u : text), (uint8_t *)(decode ? text : NULL), &ascii, 0);
+	if (rc == 0 && idn != IDN2_OK)
+		rc = idn_error(idn, e);
+	if (rc == 0 && decode)
+		rc = check_mapped(sl_cstr(u), e);
+	if (rc == 0) {
+		*octets += strlen((char *)ascii) + 1;
+		rc = buf_add(out, sl_cstr(decode ? u : text));
+	}
+	idn2_free(u);
+	idn2_free(ascii);
+	free(text);
+	return rc;
+}
+
+static int idn_labels(struct buf *out, struct sl s, struct err *e)
+{
+	size_t octets = 0, end;
+	int rc = 0;
+
+	for (size_t at = 0; rc == 0 && at <= s.n; at = end + 1) {
+		end = sl_find(s, '.', at);
+		struct sl l = sl_sub(s, at, end);
+		if (at)
+			rc = buf_addc(out, '.');
+		if (rc == 0)
+			rc = check_label(l, e);
+		if (rc < 0)
+			break;
+		if (!all_ascii(l) || (l.n >= 4 && l.p[2] == '-' && l.p[3] == '-')) {
+			rc = idn_label(out, &octets, l, e);
+		} else {
+			octets += l.n + 1;
+			rc = buf_add(out, l);
+		}
+	}
+	if (rc == 0 && octets - 1 > DNS_NAME_MAX)
+		rc = malformed(e, DOMAIN_CLAUSE, "domainpart", "longer than a domain name can be");
+	return rc;
+}
+
+/* One final dot, if something is in front of it (RFC 7622 3.2). */
 static struct sl strip_dot(struct sl s)
 {
 	return s.n > 1 && s.p[s.n - 1] == '.' ? sl_sub(s, 0, s.n - 1) : s;
+}
+
+/* To U-labels. */
+static int prep_idn(struct arena *a, struct sl in, struct sl *out_r, struct err *e)
+{
+	struct buf out = { .max = RAW_PART_MAX };
+	struct sl mapped;
+	int rc = in_part(e, "domainpart", precis_map_domain(a, in, &mapped, e));
+
+	if (rc < 0)
+		return rc;
+	rc = idn_labels(&out, strip_dot(mapped), e);
+	if (rc == 0 && sl_eq(buf_sl(&out), in))
+		*out_r = in;
+	else if (rc == 0) {
+		*out_r = arena_dup(a, buf_sl(&out));
+		rc = out_r->p ? 0 : E_NOMEM;
+	}
+	buf_free(&out);
+	return rc == E_TOOBIG ? malformed(e, DOMAIN_CLAUSE, "domainpart", "longer than a domain name can be") : rc;
 }
 
 int jid_prep_domain(struct arena *a, struct sl in, struct sl *out_r, struct err *e)
@@ -240,26 +330,20 @@ int jid_prep_domain(struct arena *a, struct sl in, struct sl *out_r, struct err 
 	struct sl out;
 	bool a_label = false;
 	char bad = 0;
-	int rc = 0;
+	int rc;
 
 	if (in.n == 0 || in.n > RAW_PART_MAX)
 		return check_size(in, DOMAIN_CLAUSE, "domainpart", e);
 	if (in.p[0] == '[')
 		return prep_ipv6(a, in, out_r, e);
-	out = strip_dot(in);
-	enum scan k = scan_ascii(out, C_DOMAIN, &bad);
+	enum scan k = scan_ascii(in, C_DOMAIN, &bad);
 	if (k == SCAN_BAD)
 		return bad_char(e, DOMAIN_CLAUSE, "domainpart", bad);
-	if (k == SCAN_WIDE) {
-		rc = prep_idn(a, out, &out, e);
-		if (rc < 0)
-			return rc;
-		out = strip_dot(out); /* it may have been an ideographic one */
-		k = scan_ascii(out, C_DOMAIN, &bad);
-	}
-	if (k == SCAN_OK || k == SCAN_UPPER)
-		rc = check_labels(out, &a_label, e);
-	if (rc == 0 && a_label)
+	out = k == SCAN_WIDE ? in : strip_dot(in);
+	if (k != SCAN_WIDE && out.n > DNS_NAME_MAX)
+		return malformed(e, DOMAIN_CLAUSE, "domainpart", "longer than a domain name can be");
+	rc = k == SCAN_WIDE ? 0 : check_labels(out, &a_label, e);
+	if (rc == 0 && (k == SCAN_WIDE || a_label))
 		rc = prep_idn(a, out, &out, e);
 	else if (rc == 0 && k == SCAN_UPPER)
 		rc = lower_ascii(a, out, &out);
@@ -361,8 +445,10 @@ static char escape_at(struct sl s, size_t i)
 	if (s.n - i < 3 || s.p[i] != '\\')
 		return 0;
 	int hi = hex_digit(s.p[i + 1]), lo = hex_digit(s.p[i + 2]);
-	char c = hi >= 0 && lo >= 0 ? (char)(hi << 4 | lo) : 0;
-	return c && strchr(escaped, c) ? c : 0;
+	if (hi < 0 || lo < 0)
+		return 0;
+	char c = (char)(hi << 4 | lo);
+	return c && strchr(escaped, c) ? c : '\0';
 }
 
 static bool must_escape(struct sl s, size_t i)

@@ -293,7 +293,7 @@ static int to_cps(struct sl in, struct cps *s_r, struct err *e)
 		return err_set(e, E_SYNTAX, "RFC 3629", "not UTF-8");
 	if (in.n == 0)
 		return err_set(e, E_SYNTAX, "RFC 8265 3.1", "empty");
-	p = malloc(in.n * sizeof(*p));
+	p = base_malloc(in.n * sizeof(*p));
 	if (!p)
 		return E_NOMEM;
 	s_r->p = p;
@@ -340,7 +340,7 @@ int precis_enforce(struct arena *a, enum precis_profile prof, struct sl in, stru
 			rc = err_set(e, E_SYNTAX, "RFC 8264 7", "preparation does not come to an end");
 			break;
 		}
-		uint32_t *copy = malloc(s.n * sizeof(*copy));
+		uint32_t *copy = base_malloc(s.n * sizeof(*copy));
 		if (copy)
 			memcpy(copy, s.p, s.n * sizeof(*copy));
 		rc = take_result(&before, copy, s.n);
@@ -354,6 +354,26 @@ int precis_enforce(struct arena *a, enum precis_profile prof, struct sl in, stru
 		wipe(s.p, s.n * sizeof(*s.p)); /* it may be a password */
 	free(s.p);
 	free(before.p);
+	return rc;
+}
+
+int precis_map_domain(struct arena *a, struct sl in, struct sl *out_r, struct err *e)
+{
+	struct cps s = { 0 };
+	int rc = to_cps(in, &s, e);
+
+	if (rc == 0) {
+		map_width(&s);
+		for (size_t i = 0; i < s.n; i++)
+			if (s.p[i] == 0x3002)
+				s.p[i] = '.';
+		rc = lower(&s);
+	}
+	if (rc == 0)
+		rc = compose(&s);
+	if (rc == 0)
+		rc = from_cps(a, &s, in, out_r);
+	free(s.p);
 	return rc;
 }
 

@@ -14,4 +14,8 @@ enum precis_profile {
  * when it was right already, else lies in a. 0; E_SYNTAX with the reason; E_NOMEM. Thread: any. */
 int precis_enforce(struct arena *a, enum precis_profile prof, struct sl in, struct sl *out_r, struct err *e);
 
+/* The mapping of RFC 5895 for domain names: lower case, width, NFC; the ideographic full stop becomes a dot. Checks
+ * nothing but UTF-8. *out_r in a. 0, E_SYNTAX, E_NOMEM. */
+int precis_map_domain(struct arena *a, struct sl in, struct sl *out_r, struct err *e);
+
 #endif

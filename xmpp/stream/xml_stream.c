@@ -64,31 +64,23 @@ struct xml_stream {
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-static bool fail_now(void)
-{
-	return base_fail_nth_alloc && --base_fail_nth_alloc == 0;
-}
-
-static void *mem_alloc(size_t n)
-{
-	return fail_now() ? NULL : malloc(n);
-}
-
 static void *mem_realloc(void *p, size_t n)
 {
-	return fail_now() ? NULL : realloc(p, n);
+	if (base_fail_nth_alloc && --base_fail_nth_alloc == 0)
+		return NULL;
+	return realloc(p, n);
 }
 
-static const XML_Memory_Handling_Suite memory = { mem_alloc, mem_realloc, free };
+static const XML_Memory_Handling_Suite memory = { base_malloc, mem_realloc, free };
 
 int xml_pool_new(struct xml_pool **p_r, unsigned spare_max)
 {
-	struct xml_pool *p = mem_alloc(sizeof(*p));
+	struct xml_pool *p = base_malloc(sizeof(*p));
 
 	if (!p)
 		return E_NOMEM;
 	*p = (struct xml_pool){ .max = spare_max };
-	p->spare = spare_max ? mem_alloc(spare_max * sizeof(*p->spare)) : NULL;
+	p->spare = spare_max ? base_malloc(spare_max * sizeof(*p->spare)) : NULL;
 	if (spare_max && !p->spare) {
 		free(p);
 		return E_NOMEM;
@@ -172,6 +164,11 @@ static void fail_nomem(struct xml_stream *x)
 static void fail_limit(struct xml_stream *x, const char *text)
 {
 	fail(x, E_LIMIT, "policy-violation", text);
+}
+
+static void fail_text(struct xml_stream *x)
+{
+	fail(x, E_SYNTAX, "bad-format", "text between stanzas");
 }
 
 /* ---- tree ------------------------------------------------------------------------------------ */
@@ -370,7 +367,7 @@ static int save_header(struct xml_stream *x, const struct xml_node *decls, const
 	xml_out_init(&w, NULL, 0);
 	put_header(&w, decls, prefix, root->name);
 	size_t n = w.need;
-	x->header = mem_alloc(n + 1);
+	x->header = base_malloc(n + 1);
 	if (!x->header)
 		return E_NOMEM;
 	xml_out_init(&w, x->header, n);
@@ -486,7 +483,8 @@ static void deliver(struct xml_stream *x)
 	if (end - x->mark > KEEP_OCTETS)
 		x->big = true;
 	x->mark = end;
-	x->a = NULL;
+	if (!x->given_arena)
+		x->a = NULL;
 	x->cur = NULL;
 	x->text_end = NULL;
 	after_callback(x, x->ops->on_element(x->self, a, n));
@@ -566,7 +564,7 @@ static void XMLCALL on_text(void *ud, const XML_Char *s, int len)
 	if (x->level > 1)
 		stanza_text(x, s, (size_t)len);
 	else if (count_space(sl_mk(s, (size_t)len)) != (size_t)len)
-		fail(x, E_SYNTAX, "bad-format", "text between stanzas");
+		fail_text(x);
 	else
 		x->mark = event_end(x);
 }
@@ -675,6 +673,24 @@ static const char *expat_clause(const struct xml_stream *x, enum XML_Error code,
 	}
 }
 
+/* What expat has been given and has not taken into account yet. */
+static struct sl unparsed(const struct xml_stream *x)
+{
+	int off = 0, size = 0;
+	const char *p = x->p ? XML_GetInputContext(x->p, &off, &size) : NULL;
+	size_t n = x->fed - x->mark;
+
+	return p && (size_t)size >= n ? sl_mk(p + (size_t)size - n, n) : SL_NULL;
+}
+
+static bool text_between(const struct xml_stream *x)
+{
+	struct sl s = unparsed(x);
+	size_t space = count_space(s);
+
+	return x->level == 1 && space < s.n && s.p[space] != '<';
+}
+
 static void expat_failed(struct xml_stream *x)
 {
 	enum XML_Error code = XML_GetErrorCode(x->p);
@@ -682,6 +698,10 @@ static void expat_failed(struct xml_stream *x)
 
 	if (x->fail || x->closed)
 		return;
+	if (text_between(x)) {
+		fail_text(x); /* expat may have met an error in the text before it reported it */
+		return;
+	}
 	clause = expat_clause(x, code, &text);
 	fail(x, code == XML_ERROR_NO_MEMORY ? E_NOMEM : E_SYNTAX, clause, text);
 }
@@ -689,17 +709,15 @@ static void expat_failed(struct xml_stream *x)
 /* What expat has been given and has not yet parsed goes in front of what is held. */
 static int take_rest(struct xml_stream *x)
 {
-	int off = 0, size = 0;
-	const char *p = XML_GetInputContext(x->p, &off, &size);
-	size_t n = x->fed - x->mark;
+	struct sl rest = unparsed(x);
 	struct buf b;
 
-	if (n == 0)
+	if (x->fed == x->mark)
 		return 0;
-	if (!p || (size_t)size < n)
+	if (!rest.n)
 		return E_INTERNAL;
 	buf_init(&b, SIZE_MAX / 4);
-	if (buf_add(&b, sl_mk(p + (size_t)size - n, n)) < 0 || buf_add(&b, buf_sl(&x->held)) < 0) {
+	if (buf_add(&b, rest) < 0 || buf_add(&b, buf_sl(&x->held)) < 0) {
 		buf_free(&b);
 		return E_NOMEM;
 	}
@@ -776,7 +794,7 @@ static void check_start(struct xml_stream *x, struct sl d)
 
 	if (x->open || x->fed > 1)
 		return;
-	if (c0 == 0 || c0 >= 0xfe || c1 == 0)
+	if (c0 == 0 || c0 >= 0xfe || (c0 == '<' && c1 == 0))
 		fail(x, E_SYNTAX, "unsupported-encoding", "encoding other than UTF-8");
 	else if (c0 != '<')
 		fail(x, E_SYNTAX, "not-well-formed", "not XML");
@@ -898,18 +916,10 @@ void xml_stream_restart(struct xml_stream *x)
 
 size_t xml_stream_unread(const struct xml_stream *x)
 {
-	size_t n = buf_sl(&x->held).n - count_space(buf_sl(&x->held));
-	int off = 0, size = 0;
-
-	if (!x->suspended || x->fed == x->mark)
-		return n;
-	const char *p = XML_GetInputContext(x->p, &off, &size);
-	size_t rest = x->fed - x->mark;
-	if (!p || (size_t)size < rest)
-		return n + rest;
-	struct sl in = sl_mk(p + (size_t)size - rest, rest);
+	struct sl in = x->suspended ? unparsed(x) : SL_NULL, held = buf_sl(&x->held);
 	size_t space = count_space(in);
-	return space < rest ? rest - space + x->held.n : n;
+
+	return space < in.n ? in.n - space + held.n : held.n - count_space(held);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -917,7 +927,7 @@ size_t xml_stream_unread(const struct xml_stream *x)
 int xml_stream_new(struct xml_pool *p, const struct xml_limits *lim, const struct xml_stream_ops *ops, void *self,
 		   struct xml_stream **x_r)
 {
-	struct xml_stream *x = mem_alloc(sizeof(*x));
+	struct xml_stream *x = base_malloc(sizeof(*x));
 
 	if (!x)
 		return E_NOMEM;

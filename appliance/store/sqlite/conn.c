@@ -1,7 +1,8 @@
 /* conn.c - opening and closing a database file: the lock, the settings, the writer's caches.
  *
- * One process has the file: it holds an flock on FILE.lock, which the kernel releases when it dies, however it
- * dies. (A lock on the database file itself would be dropped with SQLite's own descriptors.) */
+ * One process has the file: it holds an flock on FILE.lock, which the kernel releases when it dies,
+ * however it dies. (A lock on the database file itself would be dropped with SQLite's own
+ * descriptors.) */
 #include "appliance/store/sqlite/conn.h"
 
 #include <errno.h>
@@ -16,8 +17,8 @@
 
 static void configure_once(void)
 {
-	/* The statistics cost a process-wide mutex at every allocation. Fails harmlessly if somebody else
-	 * has started SQLite. */
+	/* The statistics cost a process-wide mutex at every allocation. Fails harmlessly if
+	 * somebody else has started SQLite. */
 	sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
 }
 
@@ -28,8 +29,8 @@ static int lock_refused(const char *path, int fd, struct err *e)
 
 	pid[n > 0 ? n : 0] = '\0';
 	pid[strcspn(pid, "\n")] = '\0';
-	return err_set(e, E_BUSY, NULL, "%s is in use by another process (pid %s): stop it first", path,
-		       *pid ? pid : "unknown");
+	return err_set(e, E_BUSY, NULL, "%s is in use by another process (pid %s): stop it first",
+		       path, *pid ? pid : "unknown");
 }
 
 static int lock_file(const char *path, int *fd_r, struct err *e)
@@ -67,7 +68,7 @@ static int open_db(struct store_conn *c, struct err *e)
 	pthread_once(&once, configure_once);
 	rc = sqlite3_open_v2(c->path, &c->db, c->writer ? flags | SQLITE_OPEN_CREATE : flags, NULL);
 	if (rc != SQLITE_OK)
-		return db_error(c, rc, "open", e);
+		return sq_db_error(c, rc, "open", e);
 	sqlite3_extended_result_codes(c->db, 1);
 	sqlite3_busy_timeout(c->db, BUSY_MS);
 	return 0;
@@ -75,23 +76,26 @@ static int open_db(struct store_conn *c, struct err *e)
 
 static int set_up(struct store_conn *c, const struct store_cfg *cfg, struct err *e)
 {
-	int rc = db_exec(c, "PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0; PRAGMA trusted_schema=OFF",
-			 e);
+	int rc = sq_db_exec(
+		c,
+		"PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0; PRAGMA trusted_schema=OFF;"
+		"PRAGMA secure_delete=OFF",
+		e);
 
 	if (rc < 0)
 		return rc;
 	if (!c->writer)
-		return db_exec(c, "PRAGMA query_only=1; PRAGMA cache_size=-2000", e);
-	return db_exec(c,
-		       cfg->sync_off ? "PRAGMA cache_size=-16000; PRAGMA synchronous=OFF;"
-				       "PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES
-				     : "PRAGMA cache_size=-16000; PRAGMA synchronous=FULL;"
-				       "PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES,
-		       e);
+		return sq_db_exec(c, "PRAGMA query_only=1; PRAGMA cache_size=-2000", e);
+	return sq_db_exec(c,
+			  cfg->sync_off ? "PRAGMA cache_size=-16000; PRAGMA synchronous=OFF;"
+					  "PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES
+					: "PRAGMA cache_size=-16000; PRAGMA synchronous=FULL;"
+					  "PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES,
+			  e);
 }
 
-/* The journal mode is a property of the file; a file that cannot have it (read-only, odd file system) is not
- * for us. */
+/* The journal mode is a property of the file; a file that cannot have it (read-only, odd file
+ * system) is not for us. */
 static int use_wal(struct store_conn *c, struct err *e)
 {
 	sqlite3_stmt *st;
@@ -99,11 +103,11 @@ static int use_wal(struct store_conn *c, struct err *e)
 	bool wal;
 
 	if (rc != SQLITE_OK)
-		return db_error(c, rc, "journal_mode", e);
+		return sq_db_error(c, rc, "journal_mode", e);
 	rc = sqlite3_step(st);
-	wal = rc == SQLITE_ROW && sl_eq(col_peek(st, 0), SL("wal"));
+	wal = rc == SQLITE_ROW && sl_eq(sq_col_peek(st, 0), SL("wal"));
 	if (!wal)
-		rc = db_error(c, rc, "cannot use the write-ahead log", e);
+		rc = sq_db_error(c, rc, "cannot use the write-ahead log", e);
 	sqlite3_finalize(st);
 	return wal ? 0 : rc;
 }
@@ -113,7 +117,8 @@ static int damaged(struct store_conn *c, struct err *e)
 	int rc = c->db ? sqlite3_extended_errcode(c->db) & 0xff : SQLITE_OK;
 
 	if (rc == SQLITE_NOTADB)
-		return err_set(e, E_IO, NULL, "%s is not a database: wrong path, or damaged; restore a backup",
+		return err_set(e, E_IO, NULL,
+			       "%s is not a database: wrong path, or damaged; restore a backup",
 			       c->path);
 	return err_set(e, E_IO, NULL, "%s is damaged (%s): restore a backup", c->path,
 		       sqlite3_errmsg(c->db));
@@ -130,9 +135,9 @@ static int writer_caches(struct store_conn *c, const struct store_cfg *cfg, stru
 {
 	if (c->schema != STORE_CORE)
 		return 0;
-	if (owners_new(&c->owners) < 0 || sm_buffer_new(&c->sm) < 0)
+	if (sq_owners_new(&c->owners) < 0 || sq_sm_buffer_new(&c->sm) < 0)
 		return err_set(e, E_NOMEM, NULL, "out of memory for the store");
-	return seen_new(c, cfg->seen_max, e);
+	return sq_seen_new(c, cfg->seen_max, e);
 }
 
 static int open_writer(struct store_conn *c, const struct store_cfg *cfg, struct err *e)
@@ -146,7 +151,7 @@ static int open_writer(struct store_conn *c, const struct store_cfg *cfg, struct
 	if (rc == 0)
 		rc = use_wal(c, e);
 	if (rc == 0)
-		rc = sqlite_migrate(c, &sqlite_migrations[c->schema], e);
+		rc = sq_migrate(c, &sq_migrations[c->schema], e);
 	if (rc == 0)
 		rc = writer_caches(c, cfg, e);
 	if (rc < 0 && looks_damaged(c))
@@ -161,7 +166,7 @@ static int open_reader(struct store_conn *c, const struct store_cfg *cfg, struct
 	return rc < 0 ? rc : set_up(c, cfg, e);
 }
 
-int conn_open(const struct store_cfg *cfg, bool writer, struct store_conn **c_r, struct err *e)
+int sq_open(const struct store_cfg *cfg, bool writer, struct store_conn **c_r, struct err *e)
 {
 	struct store_conn *c = base_calloc(1, sizeof(*c));
 	int rc;
@@ -174,14 +179,14 @@ int conn_open(const struct store_cfg *cfg, bool writer, struct store_conn **c_r,
 	c->writer = writer;
 	rc = writer ? open_writer(c, cfg, e) : open_reader(c, cfg, e);
 	if (rc < 0) {
-		conn_close(&c);
+		sq_close(&c);
 		return rc;
 	}
 	*c_r = c;
 	return 0;
 }
 
-void conn_close(struct store_conn **cp)
+void sq_close(struct store_conn **cp)
 {
 	struct store_conn *c = *cp;
 
@@ -191,9 +196,9 @@ void conn_close(struct store_conn **cp)
 	for (unsigned i = 0; i < SQL_MAX; i++)
 		sqlite3_finalize(c->stmt[i]);
 	sqlite3_close(c->db);
-	owners_free(&c->owners);
-	seen_free(&c->seen);
-	sm_buffer_free(&c->sm);
+	sq_owners_free(&c->owners);
+	sq_seen_free(&c->seen);
+	sq_sm_buffer_free(&c->sm);
 	if (c->lock_fd >= 0)
 		close(c->lock_fd);
 	free(c);

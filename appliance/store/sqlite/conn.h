@@ -4,7 +4,7 @@
 
 #include "appliance/store/sqlite/sqlite.h"
 
-int conn_open(const struct store_cfg *cfg, bool writer, struct store_conn **c_r, struct err *e);
-void conn_close(struct store_conn **c);
+int sq_open(const struct store_cfg *cfg, bool writer, struct store_conn **c_r, struct err *e);
+void sq_close(struct store_conn **c);
 
 #endif

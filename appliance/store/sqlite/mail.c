@@ -7,56 +7,56 @@ static int insert(struct store_conn *c, struct store_mail_put *p, struct err *e)
 {
 	sqlite3_stmt *st;
 	uint64_t oid;
-	int rc = owner_make(c, p->owner, &oid, e);
+	int rc = sq_owner_make(c, p->owner, &oid, e);
 
 	if (rc < 0)
 		return rc;
-	st = st_get(c, SQL_MAIL_PUT, e);
+	st = sq_st_get(c, SQL_MAIL_PUT, e);
 	if (!st)
 		return E_IO;
-	st_u64(c, st, 1, p->id);
-	st_u64(c, st, 2, oid);
-	st_u64(c, st, 3, p->stamp_ms);
-	st_u64(c, st, 4, p->expires_ms);
-	st_sl(c, st, 5, p->sender);
-	st_sl(c, st, 6, p->stanza);
-	rc = st_run(c, st, e);
+	sq_st_u64(c, st, 1, p->id);
+	sq_st_u64(c, st, 2, oid);
+	sq_st_u64(c, st, 3, p->stamp_ms);
+	sq_st_u64(c, st, 4, p->expires_ms);
+	sq_st_sl(c, st, 5, p->sender);
+	sq_st_sl(c, st, 6, p->stanza);
+	rc = sq_st_run(c, st, e);
 	if (rc < 0)
 		return rc;
-	p->row_made_r = st_changes(c) > 0;
+	p->row_made_r = sq_st_changes(c) > 0;
 	p->id_taken_r = !p->row_made_r;
 	return 0;
 }
 
 /* The row comes before the mark: with its id taken nothing at all is kept. */
-int exec_mail_put(struct store_conn *c, struct store_op *op, struct err *e)
+int sq_exec_mail_put(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_mail_put *p = (struct store_mail_put *)op;
 	int rc = 0;
 
 	p->duplicate_r = p->id_taken_r = p->row_made_r = false;
 	if (p->origin_id.n)
-		rc = seen_find(c, p->sender, p->origin_id, &p->duplicate_r, e);
+		rc = sq_seen_find(c, p->sender, p->origin_id, &p->duplicate_r, e);
 	if (rc == 0 && !p->duplicate_r && !atomic_load(&p->skip_row))
 		rc = insert(c, p, e);
 	if (rc < 0 || p->id_taken_r)
 		return rc;
 	if (p->origin_id.n && !p->duplicate_r)
-		rc = seen_add(c, p->stamp_ms, e);
+		rc = sq_seen_add(c, p->stamp_ms, e);
 	if (rc == 0 && p->sm_id.n)
-		rc = sm_note(c, p->sm_id, p->sm_h, p->stamp_ms, e);
+		rc = sq_sm_note(c, p->sm_id, p->sm_h, p->stamp_ms, e);
 	return rc;
 }
 
-int exec_mail_del(struct store_conn *c, struct store_op *op, struct err *e)
+int sq_exec_mail_del(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_mail_del *p = (struct store_mail_del *)op;
-	sqlite3_stmt *st = st_get(c, SQL_MAIL_DEL, e);
+	sqlite3_stmt *st = sq_st_get(c, SQL_MAIL_DEL, e);
 	int rc = st ? 0 : E_IO;
 
 	for (unsigned i = 0; rc == 0 && i < p->n; i++) {
-		st_u64(c, st, 1, p->id[i]);
-		rc = st_run(c, st, e);
+		sq_st_u64(c, st, 1, p->id[i]);
+		rc = sq_st_run(c, st, e);
 	}
 	return rc;
 }
@@ -65,14 +65,14 @@ static int row_of(struct arena *a, sqlite3_stmt *st, struct store_mail_row *row,
 {
 	int rc;
 
-	row->id = col_u64(st, 0);
-	row->stamp_ms = col_u64(st, 1);
-	row->expires_ms = col_u64(st, 2);
-	rc = col_sl(a, st, 3, &row->sender, e);
-	return rc < 0 ? rc : col_sl(a, st, 4, &row->stanza, e);
+	row->id = sq_col_u64(st, 0);
+	row->stamp_ms = sq_col_u64(st, 1);
+	row->expires_ms = sq_col_u64(st, 2);
+	rc = sq_col_sl(a, st, 3, &row->sender, e);
+	return rc < 0 ? rc : sq_col_sl(a, st, 4, &row->stanza, e);
 }
 
-int exec_mail_load(struct store_conn *c, struct store_op *op, struct err *e)
+int sq_exec_mail_load(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_mail_load *p = (struct store_mail_load *)op;
 	struct store_mail_row *row;
@@ -80,29 +80,29 @@ int exec_mail_load(struct store_conn *c, struct store_op *op, struct err *e)
 	struct sl owner;
 	sqlite3_stmt *st;
 	uint64_t oid;
-	int rc = rows_init(&rows, op, e);
+	int rc = sq_rows_init(&rows, op, e);
 
 	p->row_r = NULL;
 	p->n_r = 0;
 	if (rc == 0)
-		rc = owner_find(c, p->owner, &oid, e);
+		rc = sq_owner_find(c, p->owner, &oid, e);
 	if (rc < 0 || oid == 0)
 		return rc;
 	owner = arena_dup(rows.arena, p->owner);
-	st = st_get(c, SQL_MAIL_LOAD, e);
+	st = sq_st_get(c, SQL_MAIL_LOAD, e);
 	if (!st)
 		return E_IO;
-	st_u64(c, st, 1, oid);
-	st_u64(c, st, 2, p->after);
-	st_u64(c, st, 3, p->limit);
-	while ((rc = st_step(c, st, e)) > 0) {
-		row = rows_add(&rows, sizeof(*row), e);
+	sq_st_u64(c, st, 1, oid);
+	sq_st_u64(c, st, 2, p->after);
+	sq_st_u64(c, st, 3, p->limit);
+	while ((rc = sq_st_step(c, st, e)) > 0) {
+		row = sq_rows_add(&rows, sizeof(*row), e);
 		rc = row ? row_of(rows.arena, st, row, e) : E_NOMEM;
 		if (rc < 0)
 			break;
 		row->owner = owner;
 	}
-	st_reset(st);
+	sq_st_reset(st);
 	p->row_r = rows.p;
 	p->n_r = rows.n;
 	return rc;
@@ -110,64 +110,65 @@ int exec_mail_load(struct store_conn *c, struct store_op *op, struct err *e)
 
 static int first_u64(struct store_conn *c, sqlite3_stmt *st, uint64_t *v_r, struct err *e)
 {
-	int rc = st_step(c, st, e);
+	int rc = sq_st_step(c, st, e);
 
 	if (rc <= 0)
 		return rc;
-	*v_r = col_u64(st, 0);
-	st_reset(st);
+	*v_r = sq_col_u64(st, 0);
+	sq_st_reset(st);
 	return 0;
 }
 
-int exec_mail_count(struct store_conn *c, struct store_op *op, struct err *e)
+int sq_exec_mail_count(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_mail_count *p = (struct store_mail_count *)op;
-	sqlite3_stmt *st = st_get(c, p->owner.n ? SQL_MAIL_COUNT : SQL_MAIL_COUNT_ALL, e);
+	sqlite3_stmt *st = sq_st_get(c, p->owner.n ? SQL_MAIL_COUNT : SQL_MAIL_COUNT_ALL, e);
 	uint64_t oid;
 	int rc = st ? 0 : E_IO;
 
 	p->n_r = 0;
 	if (rc == 0 && p->owner.n) {
-		rc = owner_find(c, p->owner, &oid, e);
+		rc = sq_owner_find(c, p->owner, &oid, e);
 		if (rc < 0 || oid == 0)
 			return rc;
-		st_u64(c, st, 1, oid);
+		sq_st_u64(c, st, 1, oid);
 	}
 	return rc < 0 ? rc : first_u64(c, st, &p->n_r, e);
 }
 
-int exec_mail_maxid(struct store_conn *c, struct store_op *op, struct err *e)
+int sq_exec_mail_maxid(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_mail_maxid *p = (struct store_mail_maxid *)op;
-	sqlite3_stmt *st = st_get(c, SQL_MAIL_MAXID, e);
+	sqlite3_stmt *st = sq_st_get(c, SQL_MAIL_MAXID, e);
 
 	p->id_r = 0;
 	return st ? first_u64(c, st, &p->id_r, e) : E_IO;
 }
 
-int exec_mail_expired(struct store_conn *c, struct store_op *op, struct err *e)
+int sq_exec_mail_expired(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_mail_expired *p = (struct store_mail_expired *)op;
 	struct store_mail_row *row;
 	struct rows rows;
-	sqlite3_stmt *st = st_get(c, SQL_MAIL_EXPIRED, e);
-	int rc = st ? rows_init(&rows, op, e) : E_IO;
+	sqlite3_stmt *st = sq_st_get(c, SQL_MAIL_EXPIRED, e);
+	int rc = st ? sq_rows_init(&rows, op, e) : E_IO;
 
 	p->row_r = NULL;
 	p->n_r = 0;
 	if (rc < 0)
 		return rc;
-	st_u64(c, st, 1, p->now_ms);
-	st_u64(c, st, 2, p->limit);
-	while ((rc = st_step(c, st, e)) > 0) {
-		row = rows_add(&rows, sizeof(*row), e);
+	sq_st_u64(c, st, 1, p->now_ms);
+	sq_st_u64(c, st, 2, p->limit);
+	while ((rc = sq_st_step(c, st, e)) > 0) {
+		row = sq_rows_add(&rows, sizeof(*row), e);
 		rc = row ? row_of(rows.arena, st, row, e) : E_NOMEM;
 		if (rc == 0)
-			rc = owner_jid(rows.arena, col_peek(st, 5), col_peek(st, 6), &row->owner, e);
+			rc = sq_owner_jid(rows.arena, sq_col_peek(st, 5), sq_col_peek(st, 6),
+					  &row->owner, e);
 		if (rc < 0)
 			break;
 	}
-	st_reset(st);
+	sq_st_reset(st);
 	p->row_r = rows.p;
 	p->n_r = rows.n;
 	return rc;

@@ -5,12 +5,12 @@
 static int read_marks(struct store_conn *c, uint64_t *app_r, uint64_t *version_r,
 		      uint64_t *tables_r, struct err *e)
 {
-	int rc = db_exec_u64(c, "PRAGMA application_id", app_r, e);
+	int rc = sq_db_exec_u64(c, "PRAGMA application_id", app_r, e);
 
 	if (rc == 0)
-		rc = db_exec_u64(c, "PRAGMA user_version", version_r, e);
+		rc = sq_db_exec_u64(c, "PRAGMA user_version", version_r, e);
 	if (rc == 0)
-		rc = db_exec_u64(c, "SELECT count(*) FROM sqlite_master", tables_r, e);
+		rc = sq_db_exec_u64(c, "SELECT count(*) FROM sqlite_master", tables_r, e);
 	return rc;
 }
 
@@ -46,29 +46,29 @@ static int steps(struct store_conn *c, const struct migration_list *list, struct
 	int rc = check(c, list, &version, e);
 
 	for (unsigned v = (unsigned)version; rc == 0 && v < list->n; v++)
-		rc = db_exec(c, list->sql[v], e);
+		rc = sq_db_exec(c, list->sql[v], e);
 	if (rc < 0)
 		return rc;
 	snprintf(pragma, sizeof(pragma), "PRAGMA application_id=%u; PRAGMA user_version=%u",
 		 list->application_id, list->n);
-	return db_exec(c, pragma, e);
+	return sq_db_exec(c, pragma, e);
 }
 
-int sqlite_migrate(struct store_conn *c, const struct migration_list *list, struct err *e)
+int sq_migrate(struct store_conn *c, const struct migration_list *list, struct err *e)
 {
 	uint64_t version;
 	int rc = check(c, list, &version, e);
 
 	if (rc < 0 || version == list->n)
 		return rc;
-	rc = db_exec(c, "BEGIN IMMEDIATE", e);
+	rc = sq_db_exec(c, "BEGIN IMMEDIATE", e);
 	if (rc < 0)
 		return rc;
 	rc = steps(c, list, e);
 	if (rc == 0)
-		rc = db_exec(c, "COMMIT", e);
+		rc = sq_db_exec(c, "COMMIT", e);
 	if (rc < 0) {
-		db_exec(c, "ROLLBACK", NULL);
+		sq_db_exec(c, "ROLLBACK", NULL);
 		return rc;
 	}
 	log_ev(LOG_L_NOTICE, "store.migrated", KC("path", c->path), KC("schema", list->name),

@@ -1,5 +1,6 @@
-/* owner.c - short numbers for bare JIDs. The writer keeps those it has met lately in a direct-mapped cache: an
- * entry is replaced by the next JID of its slot, and compared in full before use. */
+/* owner.c - short numbers for bare JIDs. The writer keeps those it has met lately in a
+ * direct-mapped cache: an entry is replaced by the next JID of its slot, and compared in full
+ * before use. */
 #include "appliance/base/hash.h"
 #include "appliance/store/sqlite/sqlite.h"
 
@@ -16,7 +17,7 @@ struct owners {
 	struct entry slot[CACHE_SLOTS];
 };
 
-int owners_new(struct owners **o_r)
+int sq_owners_new(struct owners **o_r)
 {
 	struct owners *o = base_calloc(1, sizeof(*o));
 
@@ -35,7 +36,7 @@ static void forget_all(struct owners *o)
 	o->added = false;
 }
 
-void owners_free(struct owners **op)
+void sq_owners_free(struct owners **op)
 {
 	if (*op)
 		forget_all(*op);
@@ -43,7 +44,7 @@ void owners_free(struct owners **op)
 	*op = NULL;
 }
 
-void owners_rollback(struct owners *o)
+void sq_owners_rollback(struct owners *o)
 {
 	if (o->added)
 		forget_all(o);
@@ -74,19 +75,19 @@ static void split(struct sl bare, struct sl *node_r, struct sl *host_r)
 static int bind_jid(struct store_conn *c, enum sql_id id, struct sl bare, sqlite3_stmt **st_r,
 		    struct err *e)
 {
-	sqlite3_stmt *st = st_get(c, id, e);
+	sqlite3_stmt *st = sq_st_get(c, id, e);
 	struct sl node, host;
 
 	if (!st)
 		return E_IO;
 	split(bare, &node, &host);
-	st_sl(c, st, 1, host);
-	st_sl(c, st, 2, node);
+	sq_st_sl(c, st, 1, host);
+	sq_st_sl(c, st, 2, node);
 	*st_r = st;
 	return 0;
 }
 
-int owner_find(struct store_conn *c, struct sl bare, uint64_t *oid_r, struct err *e)
+int sq_owner_find(struct store_conn *c, struct sl bare, uint64_t *oid_r, struct err *e)
 {
 	sqlite3_stmt *st;
 	int rc;
@@ -100,26 +101,26 @@ int owner_find(struct store_conn *c, struct sl bare, uint64_t *oid_r, struct err
 	}
 	rc = bind_jid(c, SQL_OWNER_FIND, bare, &st, e);
 	if (rc == 0)
-		rc = st_step(c, st, e);
+		rc = sq_st_step(c, st, e);
 	if (rc < 0)
 		return rc;
-	*oid_r = rc ? col_u64(st, 0) : 0;
-	st_reset(st);
+	*oid_r = rc ? sq_col_u64(st, 0) : 0;
+	sq_st_reset(st);
 	if (rc && c->owners)
 		remember(c->owners, bare, *oid_r);
 	return 0;
 }
 
-int owner_make(struct store_conn *c, struct sl bare, uint64_t *oid_r, struct err *e)
+int sq_owner_make(struct store_conn *c, struct sl bare, uint64_t *oid_r, struct err *e)
 {
 	sqlite3_stmt *st;
-	int rc = owner_find(c, bare, oid_r, e);
+	int rc = sq_owner_find(c, bare, oid_r, e);
 
 	if (rc < 0 || *oid_r)
 		return rc;
 	rc = bind_jid(c, SQL_OWNER_ADD, bare, &st, e);
 	if (rc == 0)
-		rc = st_run(c, st, e);
+		rc = sq_st_run(c, st, e);
 	if (rc < 0)
 		return rc;
 	*oid_r = (uint64_t)sqlite3_last_insert_rowid(c->db);
@@ -130,19 +131,19 @@ int owner_make(struct store_conn *c, struct sl bare, uint64_t *oid_r, struct err
 	return 0;
 }
 
-int owner_del(struct store_conn *c, uint64_t oid, struct err *e)
+int sq_owner_del(struct store_conn *c, uint64_t oid, struct err *e)
 {
-	sqlite3_stmt *st = st_get(c, SQL_OWNER_DEL, e);
+	sqlite3_stmt *st = sq_st_get(c, SQL_OWNER_DEL, e);
 
 	if (!st)
 		return E_IO;
 	if (c->owners)
 		forget_all(c->owners);
-	st_u64(c, st, 1, oid);
-	return st_run(c, st, e);
+	sq_st_u64(c, st, 1, oid);
+	return sq_st_run(c, st, e);
 }
 
-int owner_jid(struct arena *a, struct sl host, struct sl node, struct sl *bare_r, struct err *e)
+int sq_owner_jid(struct arena *a, struct sl host, struct sl node, struct sl *bare_r, struct err *e)
 {
 	*bare_r = node.n ? arena_printf(a, SLFMT "@" SLFMT, SLARG(node), SLARG(host))
 			 : arena_dup(a, host);

@@ -1,5 +1,6 @@
-/* schema.c - the numbered migrations of both schemas. sql[i] leads from version i to i + 1; a step that has
- * been released is never edited, a change is a new step (and a new fixture in tests/fixtures/store/).
+/* schema.c - the numbered migrations of both schemas. sql[i] leads from version i to i + 1; a step
+ * that has been released is never edited, a change is a new step (and a new fixture in
+ * tests/fixtures/store/).
  *
  * Why the tables look as they do is in docs/store.md. */
 #include "appliance/store/sqlite/sqlite.h"
@@ -36,20 +37,28 @@ static const char *const sms_sql[] = {
 	" WITHOUT ROWID;"
 	"CREATE INDEX number_jid ON number(jid);"
 	"CREATE TABLE link(name TEXT PRIMARY KEY, settings TEXT NOT NULL) WITHOUT ROWID;"
-	"CREATE TABLE queue(id INTEGER PRIMARY KEY, open INTEGER NOT NULL, state INTEGER NOT NULL,"
-	" parts INTEGER NOT NULL, attempts INTEGER NOT NULL, flags INTEGER NOT NULL,"
-	" stamp_ms INTEGER NOT NULL, not_before_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL,"
-	" changed_ms INTEGER NOT NULL, ref INTEGER NOT NULL, custody_id TEXT NOT NULL,"
+	"CREATE TABLE queue(id INTEGER PRIMARY KEY, parts INTEGER NOT NULL, receipt INTEGER NOT NULL,"
+	" stamp_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, custody_id TEXT NOT NULL,"
 	" from_jid TEXT NOT NULL, to_jid TEXT NOT NULL, from_number TEXT NOT NULL,"
 	" to_number TEXT NOT NULL, stanza_id TEXT NOT NULL, origin_id TEXT NOT NULL,"
-	" thread TEXT NOT NULL, body TEXT NOT NULL, link TEXT NOT NULL, error TEXT NOT NULL);"
+	" thread TEXT NOT NULL, body TEXT NOT NULL);"
 	"CREATE UNIQUE INDEX queue_custody ON queue(custody_id) WHERE custody_id<>'';"
-	"CREATE INDEX queue_open ON queue(id) WHERE open=1;"
-	"CREATE INDEX queue_done ON queue(changed_ms,state) WHERE open=0;"
-	"CREATE TABLE part(entry INTEGER NOT NULL, number INTEGER NOT NULL, state INTEGER NOT NULL,"
-	" ambiguous INTEGER NOT NULL, message_id TEXT NOT NULL, key TEXT NOT NULL,"
-	" PRIMARY KEY(entry,number)) WITHOUT ROWID;"
-	"CREATE INDEX part_key ON part(key) WHERE key<>'';"
+	/* what changes, apart from what does not; with the first part */
+	"CREATE TABLE progress(id INTEGER PRIMARY KEY, open INTEGER NOT NULL, state INTEGER NOT NULL,"
+	" attempts INTEGER NOT NULL, ambiguous INTEGER NOT NULL, not_before_ms INTEGER NOT NULL,"
+	" changed_ms INTEGER NOT NULL, ref INTEGER NOT NULL, link TEXT NOT NULL, error TEXT NOT NULL,"
+	" part_state INTEGER NOT NULL, part_ambiguous INTEGER NOT NULL, message_id TEXT NOT NULL,"
+	" key TEXT NOT NULL);"
+	"CREATE INDEX progress_open ON progress(id) WHERE open=1;"
+	"CREATE INDEX progress_done ON progress(changed_ms,state) WHERE open=0;"
+	"CREATE INDEX progress_key ON progress(key) WHERE key<>'' AND part_state<>3;" /* not
+											 delivered
+										       */
+	/* the further parts of long messages */
+	"CREATE TABLE part(id INTEGER NOT NULL, number INTEGER NOT NULL, part_state INTEGER NOT NULL,"
+	" part_ambiguous INTEGER NOT NULL, message_id TEXT NOT NULL, key TEXT NOT NULL,"
+	" PRIMARY KEY(id,number)) WITHOUT ROWID;"
+	"CREATE INDEX part_key ON part(key) WHERE key<>'' AND part_state<>3;"
 	"CREATE TABLE outbox(id INTEGER PRIMARY KEY, key TEXT NOT NULL, stanza TEXT NOT NULL);"
 	"CREATE UNIQUE INDEX outbox_key ON outbox(key) WHERE key<>'';"
 	"CREATE TABLE frag(grp TEXT NOT NULL, number INTEGER NOT NULL, total INTEGER NOT NULL,"
@@ -57,7 +66,7 @@ static const char *const sms_sql[] = {
 	" PRIMARY KEY(grp,number)) WITHOUT ROWID;",
 };
 
-const struct migration_list sqlite_migrations[] = {
+const struct migration_list sq_migrations[] = {
 	[STORE_CORE] = { "core", 0x54444d43, core_sql, ARRAY_LEN(core_sql) }, /* TDMC */
 	[STORE_SMS] = { "sms", 0x54444d53, sms_sql, ARRAY_LEN(sms_sql) },     /* TDMS */
 };

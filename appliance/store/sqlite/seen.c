@@ -1,13 +1,14 @@
 /* seen.c - duplicate marks: has this (sender, origin id) been committed before?
  *
- * A mark is a keyed 128-bit hash of the pair. Each transaction appends its marks as one row of table seen
- * (seq, stamp, blob of 16 octets a mark): nothing random is written, and forgetting by age deletes the oldest
- * rows. The index is in memory, in the writer alone: 8 octets a mark, {32 bits of the mark, low 32 bits of seq},
- * in 64 tables that grow one by one, so that no growth holds up a commit. A hit is proved by looking the mark up
- * in the row it names, so an entry may be stale (its row purged, or its transaction undone): it is dropped when
- * its table is next rebuilt.
+ * A mark is a keyed 128-bit hash of the pair. Each transaction appends its marks as one row of
+ * table seen (seq, stamp, blob of 16 octets a mark): nothing random is written, and forgetting by
+ * age deletes the oldest rows. The index is in memory, in the writer alone: 8 octets a mark, {32
+ * bits of the mark, low 32 bits of seq}, in 64 tables that grow one by one, so that no growth holds
+ * up a commit. A hit is proved by looking the mark up in the row it names, so an entry may be stale
+ * (its row purged, or its transaction undone): it is dropped when its table is next rebuilt.
  *
- * A random index on disk instead would write a page of 4,096 octets per message once it is large. */
+ * A random index on disk instead would write a page of 4,096 octets per message once it is large.
+ */
 #include "appliance/base/log.h"
 #include "appliance/store/sqlite/sqlite.h"
 
@@ -35,11 +36,11 @@ struct table {
 struct seen {
 	uint64_t key[2];
 	struct table table[TABLES];
-	uint64_t seq;     /* of the transaction that is open */
-	uint64_t min_seq; /* older rows are purged, in committed state */
+	uint64_t seq;       /* of the transaction that is open */
+	uint64_t min_seq;   /* older rows are purged, in committed state */
 	uint64_t purged_to; /* by this transaction: becomes min_seq */
 	uint64_t stamp_ms;  /* the newest of this transaction */
-	struct mark asked;  /* by seen_find */
+	struct mark asked;  /* by sq_seen_find */
 	struct mark *pending;
 	uint32_t n, cap;
 	uint32_t max;
@@ -50,7 +51,7 @@ struct seen {
 	bool warned;
 };
 
-/* ---- the hash: SipHash-1-3 with 128 bits of output ------------------------------------------------ */
+/* ---- the hash: SipHash-1-3 with 128 bits of output ---- */
 
 #define ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
 
@@ -118,7 +119,7 @@ static uint32_t bits_of(const struct mark *m)
 	return bits ? bits : 1;
 }
 
-/* ---- the index ------------------------------------------------------------------------------------ */
+/* ---- the index ---- */
 
 static struct table *table_of(struct seen *s, const struct mark *m)
 {
@@ -136,8 +137,8 @@ static uint64_t whole_seq(const struct seen *s, uint32_t low)
 	return s->seq - ((uint32_t)s->seq - low);
 }
 
-/* Where the entry's probing starts needs bits that the entry does not keep, so a table is addressed by the
- * kept bits alone: they are as random as any. */
+/* Where the entry's probing starts needs bits that the entry does not keep, so a table is addressed
+ * by the kept bits alone: they are as random as any. */
 static void table_put(struct table *t, struct entry en)
 {
 	uint32_t i = en.bits & (t->slots - 1);
@@ -171,7 +172,8 @@ static int rebuild(const struct seen *s, struct table *t)
 	return 0;
 }
 
-/* A table without room is full only when it cannot be rebuilt: then a few last slots may still be taken. */
+/* A table without room is full only when it cannot be rebuilt: then a few last slots may still be
+ * taken. */
 static int index_add(struct seen *s, const struct mark *m, uint64_t seq)
 {
 	struct table *t = table_of(s, m);
@@ -193,17 +195,17 @@ static bool blob_has(struct sl blob, const struct mark *m)
 /* 1: the row has it; 0: not; < 0. */
 static int row_has(struct store_conn *c, uint64_t seq, const struct mark *m, struct err *e)
 {
-	sqlite3_stmt *st = st_get(c, SQL_SEEN_GET, e);
+	sqlite3_stmt *st = sq_st_get(c, SQL_SEEN_GET, e);
 	int rc;
 
 	if (!st)
 		return E_IO;
-	st_u64(c, st, 1, seq);
-	rc = st_step(c, st, e);
+	sq_st_u64(c, st, 1, seq);
+	rc = sq_st_step(c, st, e);
 	if (rc <= 0)
 		return rc;
-	rc = blob_has(col_peek(st, 0), m);
-	st_reset(st);
+	rc = blob_has(sq_col_peek(st, 0), m);
+	sq_st_reset(st);
 	return rc;
 }
 
@@ -243,7 +245,7 @@ static int find(struct store_conn *c, const struct mark *m, bool *found_r, struc
 	return 0;
 }
 
-/* ---- transactions ------------------------------------------------------------------------------------ */
+/* ---- transactions ---- */
 
 static int pending_add(struct seen *s, const struct mark *m)
 {
@@ -262,14 +264,14 @@ static int pending_add(struct seen *s, const struct mark *m)
 	return 0;
 }
 
-int seen_find(struct store_conn *c, struct sl sender, struct sl origin, bool *found_r,
-	      struct err *e)
+int sq_seen_find(struct store_conn *c, struct sl sender, struct sl origin, bool *found_r,
+		 struct err *e)
 {
 	c->seen->asked = mark_of(c->seen, sender, origin);
 	return find(c, &c->seen->asked, found_r, e);
 }
 
-int seen_add(struct store_conn *c, uint64_t stamp_ms, struct err *e)
+int sq_seen_add(struct store_conn *c, uint64_t stamp_ms, struct err *e)
 {
 	struct seen *s = c->seen;
 
@@ -284,28 +286,28 @@ int seen_add(struct store_conn *c, uint64_t stamp_ms, struct err *e)
 static int drop_oldest(struct store_conn *c, uint64_t before_ms, uint32_t want, uint32_t *n_r,
 		       struct err *e)
 {
-	sqlite3_stmt *st = st_get(c, SQL_SEEN_OLDEST, e);
+	sqlite3_stmt *st = sq_st_get(c, SQL_SEEN_OLDEST, e);
 	uint64_t last = 0;
 	uint32_t n = 0;
 	int rc;
 
 	if (!st)
 		return E_IO;
-	while (n < want && (rc = st_step(c, st, e)) > 0) {
-		if (col_u64(st, 1) >= before_ms)
+	while (n < want && (rc = sq_st_step(c, st, e)) > 0) {
+		if (sq_col_u64(st, 1) >= before_ms)
 			break;
-		last = col_u64(st, 0);
-		n += (uint32_t)col_u64(st, 2);
+		last = sq_col_u64(st, 0);
+		n += (uint32_t)sq_col_u64(st, 2);
 	}
-	st_reset(st);
+	sq_st_reset(st);
 	*n_r = n;
 	if (n == 0)
 		return 0;
-	st = st_get(c, SQL_SEEN_DEL, e);
+	st = sq_st_get(c, SQL_SEEN_DEL, e);
 	if (!st)
 		return E_IO;
-	st_u64(c, st, 1, last);
-	rc = st_run(c, st, e);
+	sq_st_u64(c, st, 1, last);
+	rc = sq_st_run(c, st, e);
 	if (rc == 0) {
 		c->seen->purged_to = last + 1;
 		c->seen->gone += n;
@@ -313,8 +315,8 @@ static int drop_oldest(struct store_conn *c, uint64_t before_ms, uint32_t want, 
 	return rc;
 }
 
-int seen_purge(struct store_conn *c, uint64_t before_ms, unsigned limit, unsigned *n_r,
-	       struct err *e)
+int sq_seen_purge(struct store_conn *c, uint64_t before_ms, unsigned limit, unsigned *n_r,
+		  struct err *e)
 {
 	uint32_t n = 0;
 	int rc = drop_oldest(c, before_ms, limit, &n, e);
@@ -336,7 +338,7 @@ static int keep_max(struct store_conn *c, struct err *e)
 	return rc;
 }
 
-int seen_flush(struct store_conn *c, struct err *e)
+int sq_seen_flush(struct store_conn *c, struct err *e)
 {
 	struct seen *s = c->seen;
 	sqlite3_stmt *st;
@@ -344,20 +346,21 @@ int seen_flush(struct store_conn *c, struct err *e)
 
 	if (rc < 0 || s->n == 0)
 		return rc;
-	st = st_get(c, SQL_SEEN_ADD, e);
+	st = sq_st_get(c, SQL_SEEN_ADD, e);
 	if (!st)
 		return E_IO;
-	st_u64(c, st, 1, s->seq);
-	st_u64(c, st, 2, s->stamp_ms);
-	st_u64(c, st, 3, s->n);
-	st_blob(c, st, 4, sl_mk((const char *)s->pending, (size_t)s->n * MARK));
-	return st_run(c, st, e);
+	sq_st_u64(c, st, 1, s->seq);
+	sq_st_u64(c, st, 2, s->stamp_ms);
+	sq_st_u64(c, st, 3, s->n);
+	sq_st_blob(c, st, 4, sl_mk((const char *)s->pending, (size_t)s->n * MARK));
+	return sq_st_run(c, st, e);
 }
 
 static void next_transaction(struct seen *s)
 {
 	if (s->n)
-		s->seq++; /* entries of an undone transaction must not look like those of the next */
+		s->seq++; /* entries of an undone transaction must not look like those of the next
+			   */
 	s->n = 0;
 	s->stamp_ms = 0;
 	s->purged_to = 0;
@@ -365,7 +368,7 @@ static void next_transaction(struct seen *s)
 	s->forced = 0;
 }
 
-void seen_committed(struct seen *s)
+void sq_seen_committed(struct seen *s)
 {
 	atomic_store_explicit(&s->live, s->live - s->gone + s->n, memory_order_relaxed);
 	if (s->purged_to)
@@ -379,33 +382,34 @@ void seen_committed(struct seen *s)
 	next_transaction(s);
 }
 
-void seen_rollback(struct seen *s)
+void sq_seen_rollback(struct seen *s)
 {
 	next_transaction(s);
 }
 
-void seen_stats(const struct seen *s, struct store_stats *st)
+void sq_seen_stats(const struct seen *s, struct store_stats *st)
 {
 	st->seen_now = s->live;
 	st->seen_forgotten = s->forgotten;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------- */
+/* ---- life ---- */
 
 static int load_key(struct store_conn *c, struct err *e)
 {
-	sqlite3_stmt *st = st_get(c, SQL_SEEN_KEY, e);
+	sqlite3_stmt *st = sq_st_get(c, SQL_SEEN_KEY, e);
 	struct sl k;
-	int rc = st ? st_step(c, st, e) : E_IO;
+	int rc = st ? sq_st_step(c, st, e) : E_IO;
 
 	if (rc < 0)
 		return rc;
-	k = rc > 0 ? col_peek(st, 0) : SL_NULL;
+	k = rc > 0 ? sq_col_peek(st, 0) : SL_NULL;
 	if (k.n == sizeof(c->seen->key))
 		memcpy(c->seen->key, k.p, sizeof(c->seen->key));
-	st_reset(st);
-	return k.n == sizeof(c->seen->key) ? 0 : err_set(e, E_IO, NULL, "%s is damaged: no mark key",
-							 c->path);
+	sq_st_reset(st);
+	return k.n == sizeof(c->seen->key)
+		       ? 0
+		       : err_set(e, E_IO, NULL, "%s is damaged: no mark key", c->path);
 }
 
 static int load_row(struct seen *s, uint64_t seq, struct sl blob)
@@ -424,17 +428,17 @@ static int load_row(struct seen *s, uint64_t seq, struct sl blob)
 
 static int load_marks(struct store_conn *c, struct err *e)
 {
-	sqlite3_stmt *st = st_get(c, SQL_SEEN_ALL, e);
+	sqlite3_stmt *st = sq_st_get(c, SQL_SEEN_ALL, e);
 	struct seen *s = c->seen;
 	int rc = st ? 0 : E_IO;
 
 	s->min_seq = 0;
-	while (rc == 0 && (rc = st_step(c, st, e)) > 0) {
+	while (rc == 0 && (rc = sq_st_step(c, st, e)) > 0) {
 		if (s->min_seq == 0)
-			s->min_seq = col_u64(st, 0);
-		rc = load_row(s, col_u64(st, 0), col_peek(st, 1));
+			s->min_seq = sq_col_u64(st, 0);
+		rc = load_row(s, sq_col_u64(st, 0), sq_col_peek(st, 1));
 		if (rc < 0) {
-			st_reset(st);
+			sq_st_reset(st);
 			err_set(e, rc, NULL, "out of memory for duplicate marks");
 		}
 	}
@@ -444,7 +448,7 @@ static int load_marks(struct store_conn *c, struct err *e)
 	return rc;
 }
 
-int seen_new(struct store_conn *c, uint32_t max, struct err *e)
+int sq_seen_new(struct store_conn *c, uint32_t max, struct err *e)
 {
 	struct seen *s = base_calloc(1, sizeof(*s));
 	int rc;
@@ -457,7 +461,7 @@ int seen_new(struct store_conn *c, uint32_t max, struct err *e)
 	return rc < 0 ? rc : load_marks(c, e);
 }
 
-void seen_free(struct seen **sp)
+void sq_seen_free(struct seen **sp)
 {
 	struct seen *s = *sp;
 
@@ -470,9 +474,9 @@ void seen_free(struct seen **sp)
 	free(s);
 }
 
-int exec_seen_purge(struct store_conn *c, struct store_op *op, struct err *e)
+int sq_exec_seen_purge(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_seen_purge *p = (struct store_seen_purge *)op;
 
-	return seen_purge(c, p->before_ms, p->limit, &p->n_r, e);
+	return sq_seen_purge(c, p->before_ms, p->limit, &p->n_r, e);
 }

@@ -1,5 +1,6 @@
-/* sm.c - XEP-0198 state. Every message carries the h of its sender's session; within one transaction only the
- * last h of a session matters, so they are gathered here and written before the commit. */
+/* sm.c - XEP-0198 state. Every message carries the h of its sender's session; within one
+ * transaction only the last h of a session matters, so they are gathered here and written before
+ * the commit. */
 #include "appliance/base/hash.h"
 #include "appliance/store/sqlite/sqlite.h"
 
@@ -35,7 +36,7 @@ static int buffer_alloc(struct sm_buffer *b, uint32_t slots)
 	return 0;
 }
 
-int sm_buffer_new(struct sm_buffer **b_r)
+int sq_sm_buffer_new(struct sm_buffer **b_r)
 {
 	struct sm_buffer *b = base_calloc(1, sizeof(*b));
 
@@ -47,7 +48,7 @@ int sm_buffer_new(struct sm_buffer **b_r)
 	return 0;
 }
 
-void sm_buffer_free(struct sm_buffer **bp)
+void sq_sm_buffer_free(struct sm_buffer **bp)
 {
 	struct sm_buffer *b = *bp;
 
@@ -59,7 +60,7 @@ void sm_buffer_free(struct sm_buffer **bp)
 	free(b);
 }
 
-void sm_buffer_reset(struct sm_buffer *b)
+void sq_sm_buffer_reset(struct sm_buffer *b)
 {
 	if (b->n)
 		memset(b->slot, 0, sizeof(*b->slot) * b->slots);
@@ -93,7 +94,7 @@ static int grow(struct sm_buffer *b)
 	return 0;
 }
 
-int sm_note(struct store_conn *c, struct sl sm_id, uint32_t h, uint64_t stamp_ms, struct err *e)
+int sq_sm_note(struct store_conn *c, struct sl sm_id, uint32_t h, uint64_t stamp_ms, struct err *e)
 {
 	struct sm_buffer *b = c->sm;
 	uint64_t hash = hash_bytes(sm_id);
@@ -128,7 +129,7 @@ static void forget(struct store_conn *c, struct sl sm_id)
 		c->sm->note[slot - 1].dead = true;
 }
 
-int sm_flush(struct store_conn *c, struct err *e)
+int sq_sm_flush(struct store_conn *c, struct err *e)
 {
 	struct sm_buffer *b = c->sm;
 	sqlite3_stmt *st;
@@ -136,50 +137,50 @@ int sm_flush(struct store_conn *c, struct err *e)
 
 	if (b->n == 0)
 		return 0;
-	st = st_get(c, SQL_SM_H, e);
+	st = sq_st_get(c, SQL_SM_H, e);
 	if (!st)
 		return E_IO;
 	for (uint32_t i = 0; rc == 0 && i < b->n; i++) {
 		const struct note *n = &b->note[i];
 		if (n->dead)
 			continue;
-		st_sl(c, st, 1, n->sm_id);
-		st_u64(c, st, 2, n->h);
-		st_u64(c, st, 3, n->stamp_ms);
-		rc = st_run(c, st, e);
+		sq_st_sl(c, st, 1, n->sm_id);
+		sq_st_u64(c, st, 2, n->h);
+		sq_st_u64(c, st, 3, n->stamp_ms);
+		rc = sq_st_run(c, st, e);
 	}
-	sm_buffer_reset(b);
+	sq_sm_buffer_reset(b);
 	return rc;
 }
 
-int exec_sm_put(struct store_conn *c, struct store_op *op, struct err *e)
+int sq_exec_sm_put(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_sm_put *p = (struct store_sm_put *)op;
 	sqlite3_stmt *st;
 	uint64_t oid;
-	int rc = owner_make(c, p->owner, &oid, e);
+	int rc = sq_owner_make(c, p->owner, &oid, e);
 
 	if (rc < 0)
 		return rc;
-	st = st_get(c, SQL_SM_PUT, e);
+	st = sq_st_get(c, SQL_SM_PUT, e);
 	if (!st)
 		return E_IO;
 	forget(c, p->sm_id);
-	st_sl(c, st, 1, p->sm_id);
-	st_u64(c, st, 2, oid);
-	st_sl(c, st, 3, p->resource);
-	st_u64(c, st, 4, p->h);
-	st_u64(c, st, 5, p->now_ms);
-	return st_run(c, st, e);
+	sq_st_sl(c, st, 1, p->sm_id);
+	sq_st_u64(c, st, 2, oid);
+	sq_st_sl(c, st, 3, p->resource);
+	sq_st_u64(c, st, 4, p->h);
+	sq_st_u64(c, st, 5, p->now_ms);
+	return sq_st_run(c, st, e);
 }
 
 /* In a group, what the transaction has noted must be seen. */
 static int flush_own(struct store_conn *c, struct err *e)
 {
-	return c->sm ? sm_flush(c, e) : 0;
+	return c->sm ? sq_sm_flush(c, e) : 0;
 }
 
-int exec_sm_get(struct store_conn *c, struct store_op *op, struct err *e)
+int sq_exec_sm_get(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_sm_get *p = (struct store_sm_get *)op;
 	struct arena *a = store_op_arena(op);
@@ -189,35 +190,35 @@ int exec_sm_get(struct store_conn *c, struct store_op *op, struct err *e)
 	p->found_r = false;
 	if (rc < 0)
 		return rc;
-	st = st_get(c, SQL_SM_GET, e);
+	st = sq_st_get(c, SQL_SM_GET, e);
 	if (!st)
 		return E_IO;
-	st_sl(c, st, 1, p->sm_id);
-	rc = st_step(c, st, e);
+	sq_st_sl(c, st, 1, p->sm_id);
+	rc = sq_st_step(c, st, e);
 	if (rc <= 0)
 		return rc;
 	p->found_r = true;
-	p->h_r = (uint32_t)col_u64(st, 0);
-	rc = col_sl(a, st, 1, &p->resource_r, e);
+	p->h_r = (uint32_t)sq_col_u64(st, 0);
+	rc = sq_col_sl(a, st, 1, &p->resource_r, e);
 	if (rc == 0)
-		rc = owner_jid(a, col_peek(st, 2), col_peek(st, 3), &p->owner_r, e);
-	st_reset(st);
+		rc = sq_owner_jid(a, sq_col_peek(st, 2), sq_col_peek(st, 3), &p->owner_r, e);
+	sq_st_reset(st);
 	return rc;
 }
 
-int exec_sm_del(struct store_conn *c, struct store_op *op, struct err *e)
+int sq_exec_sm_del(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_sm_del *p = (struct store_sm_del *)op;
-	sqlite3_stmt *st = st_get(c, SQL_SM_DEL, e);
+	sqlite3_stmt *st = sq_st_get(c, SQL_SM_DEL, e);
 
 	if (!st)
 		return E_IO;
 	forget(c, p->sm_id);
-	st_sl(c, st, 1, p->sm_id);
-	return st_run(c, st, e);
+	sq_st_sl(c, st, 1, p->sm_id);
+	return sq_st_run(c, st, e);
 }
 
-int exec_sm_purge(struct store_conn *c, struct store_op *op, struct err *e)
+int sq_exec_sm_purge(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_sm_purge *p = (struct store_sm_purge *)op;
 	sqlite3_stmt *st;
@@ -225,12 +226,12 @@ int exec_sm_purge(struct store_conn *c, struct store_op *op, struct err *e)
 
 	if (rc < 0)
 		return rc;
-	st = st_get(c, SQL_SM_PURGE, e);
+	st = sq_st_get(c, SQL_SM_PURGE, e);
 	if (!st)
 		return E_IO;
-	st_u64(c, st, 1, p->before_ms);
-	st_u64(c, st, 2, p->limit);
-	rc = st_run(c, st, e);
-	p->n_r = rc < 0 ? 0 : st_changes(c);
+	sq_st_u64(c, st, 1, p->before_ms);
+	sq_st_u64(c, st, 2, p->limit);
+	rc = sq_st_run(c, st, e);
+	p->n_r = rc < 0 ? 0 : sq_st_changes(c);
 	return rc;
 }

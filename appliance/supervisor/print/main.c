@@ -1,4 +1,5 @@
-/* main.c - fsm-print [--check] DIR: the pages of all state machines (make docs, and CI's comparison). */
+/* main.c - fsm-print [--check] DIR: the pages of all state machines (make docs, and CI's
+ * comparison). */
 #include "appliance/supervisor/machines.h"
 
 int main(int argc, char **argv)

@@ -1,0 +1,194 @@
+/* jail.c - giving up rights. See child.h.
+ *
+ * The folder is entered by its descriptor before the user changes: a checkout below a home
+ * directory of mode 0700 could not be reached afterwards. */
+#include "appliance/child/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "appliance/base/log.h"
+
+#ifndef PR_SET_NO_NEW_PRIVS
+#define PR_SET_NO_NEW_PRIVS 38
+#endif
+
+static const char *who_name(enum config_who who)
+{
+	return who == CONFIG_CORE ? "core" : "sms";
+}
+
+void jail_user(const struct config *cfg, enum config_who who, uint32_t *uid_r, uint32_t *gid_r)
+{
+	struct sl name = who == CONFIG_CORE ? cfg->run_as.core_user : cfg->run_as.sms_user;
+	const struct passwd *pw = name.n ? getpwnam(name.p) : NULL;
+
+	if (geteuid() != 0) {
+		*uid_r = geteuid();
+		*gid_r = getegid();
+	} else if (pw) {
+		*uid_r = pw->pw_uid;
+		*gid_r = pw->pw_gid;
+	} else {
+		*uid_r = cfg->run_as.first_uid + (who == CONFIG_CORE ? 0 : 1);
+		*gid_r = *uid_r;
+	}
+}
+
+/* ---- the folder
+ * ---------------------------------------------------------------------------------- */
+
+/* nftw has no argument: what chown_tree is doing. One thread at that time. */
+static uint32_t tree_uid, tree_gid;
+
+static int chown_one(const char *path, const struct stat *st, int type, struct FTW *f)
+{
+	UNUSED(st);
+	UNUSED(type);
+	UNUSED(f);
+	return lchown(path, tree_uid, tree_gid);
+}
+
+/* Only from root's folder, or from one that an earlier run as another user left: never a folder
+ * that its present owner could be playing with. */
+static int give_folder(const char *dir, uint32_t uid, uint32_t gid, struct err *e)
+{
+	struct stat st;
+
+	if (lstat(dir, &st) < 0)
+		return err_errno(e, E_IO, "%.100s", dir);
+	if (!S_ISDIR(st.st_mode))
+		return err_set(e, E_IO, NULL, "%.100s is not a folder", dir);
+	if (geteuid() != 0 || st.st_uid == uid)
+		return 0;
+	tree_uid = uid;
+	tree_gid = gid;
+	if (nftw(dir, chown_one, 16, FTW_PHYS) != 0)
+		return err_errno(e, E_IO, "cannot give %.100s to user %u", dir, uid);
+	return 0;
+}
+
+static int make_folder(const char *dir, mode_t mode, struct err *e)
+{
+	if (mkdir(dir, mode) < 0 && errno != EEXIST)
+		return err_errno(e, E_IO, "cannot make %.100s", dir);
+	return 0;
+}
+
+static int own_folder(const struct config *cfg, enum config_who who, char *dst, size_t cap,
+		      struct err *e)
+{
+	uint32_t uid, gid;
+	int rc;
+
+	if ((size_t)snprintf(dst, cap, "%s/%s", cfg->state_dir.p, who_name(who)) >= cap)
+		return err_set(e, E_TOOBIG, NULL, "state_dir is too long");
+	jail_user(cfg, who, &uid, &gid);
+	rc = make_folder(cfg->state_dir.p, 0755, e);
+	if (rc == 0)
+		rc = make_folder(dst, 0700, e);
+	return rc < 0 ? rc : give_folder(dst, uid, gid, e);
+}
+
+int jail_core_socket(const struct config *cfg, enum config_who translator, char *dst, size_t cap,
+		     struct err *e)
+{
+	char dir[256];
+	int rc = own_folder(cfg, translator, dir, sizeof(dir), e);
+
+	if (rc < 0)
+		return rc;
+	if ((size_t)snprintf(dst, cap, "%s/%s", dir, JAIL_CORE_SOCKET) >= cap)
+		return err_set(e, E_TOOBIG, NULL, "state_dir is too long for a socket in it");
+	return 0;
+}
+
+static void copy_file(const char *name)
+{
+	char from[64], to[64], chunk[4096];
+	size_t n;
+
+	snprintf(from, sizeof(from), "/etc/%s", name);
+	snprintf(to, sizeof(to), "etc/%s", name);
+	FILE *in = fopen(from, "r");
+	if (!in)
+		return;
+	unlink(to); /* perhaps it belongs to another user */
+	FILE *out = fopen(to, "w");
+	while (out && (n = fread(chunk, 1, sizeof(chunk), in)) > 0)
+		if (fwrite(chunk, 1, n, out) != n)
+			break;
+	fclose(in);
+	if (!out || fclose(out) != 0)
+		log_ev(LOG_L_WARN, "jail.copy.failed", KC("file", to));
+	else
+		chmod(to, 0644);
+}
+
+static int copy_resolver(struct err *e)
+{
+	static const char *const files[] = { "resolv.conf", "hosts", "nsswitch.conf", "services" };
+	int rc = make_folder("etc", 0755, e);
+
+	if (rc < 0)
+		return rc;
+	chmod("etc", 0755);
+	for (size_t i = 0; i < ARRAY_LEN(files); i++)
+		copy_file(files[i]);
+	return 0;
+}
+
+/* ---- rights
+ * ----------------------------------------------------------------------------------------- */
+
+static int drop_user(uint32_t uid, uint32_t gid, struct err *e)
+{
+	if (chroot(".") < 0 || chdir("/") < 0)
+		return err_errno(e, E_IO, "chroot");
+	if (setgroups(1, (const gid_t[]){ gid }) < 0 || setgid(gid) < 0 || setuid(uid) < 0)
+		return err_errno(e, E_IO, "cannot become user %u", uid);
+	if (setuid(0) == 0 || geteuid() != uid || getegid() != gid)
+		return err_set(e, E_DENIED, NULL, "root's rights came back");
+	/* The change of user has cleared it. */
+	prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0);
+	return 0;
+}
+
+int jail_enter(const struct config *cfg, enum config_who who, bool resolver, struct err *e)
+{
+	bool root = geteuid() == 0;
+	uint32_t uid, gid;
+	char dir[256];
+	int rc = own_folder(cfg, who, dir, sizeof(dir), e);
+
+	if (rc < 0)
+		return rc;
+	jail_user(cfg, who, &uid, &gid);
+	umask(0077);
+	if (chdir(dir) < 0)
+		return err_errno(e, E_IO, "cannot enter %.100s", dir);
+	if (resolver)
+		rc = copy_resolver(e);
+	if (rc == 0 && root)
+		rc = drop_user(uid, gid, e);
+	if (rc < 0)
+		return rc;
+	bool no_new = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+	bool no_dump = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
+	if (root && no_new && no_dump)
+		log_ev(LOG_L_INFO, "jail.entered", KC("dir", dir), KU("uid", uid));
+	else
+		log_ev(LOG_L_NOTICE, "jail.partial", KC("dir", dir), KU("uid", uid),
+		       KC("missing_chroot", root ? "no" : "yes"),
+		       KC("missing_user", root ? "no" : "yes"),
+		       KC("missing_no_new_privs", no_new ? "no" : "yes"),
+		       KC("missing_dump_lock", no_dump ? "no" : "yes"));
+	return 0;
+}

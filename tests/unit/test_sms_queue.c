@@ -1,0 +1,607 @@
+/* test_sms_queue.c - tandem-sms between a core and a bearer that the test plays: rules MSG, OUT, MO, DLV, ADDR and CUST-8, CUST-9.
+ *
+ * The core's side is a Unix socket that speaks the component stream; the bearer's side replaces bearer.c. The store is real. */
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdarg.h>
+#include <cmocka.h>
+
+#include <unistd.h>
+
+#include "appliance/base/log.h"
+#include "appliance/base/rnd.h"
+#include "appliance/loop/conn.h"
+#include "appliance/loop/resolve.h"
+#include "translators/sms/sms.h"
+
+/* ---- the bearer ------------------------------------------------------------------------------------ */
+
+#define PARTS_MAX 256
+
+struct bearer {
+	const struct bearer_ops *ops;
+	void *arg;
+	bool up;
+	unsigned window, in_flight;
+	struct given {
+		uint64_t cookie;
+		char to[32], from[32];
+		char text[256];
+		struct gsm_concat concat;
+		bool answered;
+	} part[PARTS_MAX];
+	unsigned n;
+	struct { uint64_t token; int rc; } answer[PARTS_MAX];
+	unsigned nanswers;
+};
+
+static struct bearer fake;
+
+int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link *s, const struct numplan *np, const struct bearer_ops *ops,
+		    void *arg, struct bearer **b_r, struct err *e)
+{
+	UNUSED(l);
+	UNUSED(r);
+	UNUSED(s);
+	UNUSED(np);
+	UNUSED(e);
+	fake.ops = ops;
+	fake.arg = arg;
+	fake.in_flight = 0;
+	*b_r = &fake;
+	return 0;
+}
+
+int bearer_radio_new(struct loop *l, const struct config *cfg, const struct numplan *np, const struct bearer_ops *ops, void *arg,
+		     struct bearer **b_r, struct err *e)
+{
+	UNUSED(l);
+	UNUSED(cfg);
+	UNUSED(np);
+	UNUSED(ops);
+	UNUSED(arg);
+	UNUSED(b_r);
+	return err_set(e, E_UNSUPPORTED, NULL, "none");
+}
+
+static void outcome(unsigned i, enum part_result r, const char *id)
+{
+	struct part_outcome o = { .result = r, .message_id = sl_cstr(id), .condition = "item-not-found", .text = "invalid destination" };
+
+	assert_false(fake.part[i].answered);
+	fake.part[i].answered = true;
+	fake.in_flight--;
+	fake.ops->on_result(fake.arg, &fake, fake.part[i].cookie, &o);
+	fake.ops->on_room(fake.arg, &fake);
+}
+
+void bearer_free_parts(struct bearer *b)
+{
+	b->up = false;
+	for (unsigned i = 0; i < b->n; i++)
+		if (!b->part[i].answered)
+			outcome(i, PART_AMBIGUOUS, "");
+}
+void bearer_free(struct bearer **b)
+{
+	*b = NULL;
+}
+int bearer_submit(struct bearer *b, const struct sms_part *p, uint64_t cookie)
+{
+	if (!b->up || b->in_flight >= b->window)
+		return E_AGAIN;
+	assert_true(b->n < PARTS_MAX);
+	struct given *g = &b->part[b->n++];
+	struct arena *a = arena_new(1024, 65536);
+	struct sl text;
+	b->in_flight++;
+	*g = (struct given){ .cookie = cookie, .concat = p->body.concat };
+	assert_int_equal(sl_to_cstr(p->to, g->to, sizeof(g->to)), 0);
+	assert_int_equal(sl_to_cstr(p->from, g->from, sizeof(g->from)), 0);
+	assert_int_equal(gsm_decode(a, p->body.enc, p->body.data, &text), 0);
+	assert_int_equal(sl_to_cstr(text, g->text, sizeof(g->text)), 0);
+	arena_free(&a);
+	return 0;
+}
+void bearer_answer(struct bearer *b, uint64_t token, int rc)
+{
+	b->answer[b->nanswers].token = token;
+	b->answer[b->nanswers++].rc = rc;
+}
+const char *bearer_name(const struct bearer *b)
+{
+	UNUSED(b);
+	return "fake";
+}
+bool bearer_up(const struct bearer *b)
+{
+	return b->up;
+}
+unsigned bearer_room(const struct bearer *b)
+{
+	return b->up ? b->window - b->in_flight : 0;
+}
+unsigned bearer_encodings(const struct bearer *b)
+{
+	UNUSED(b);
+	return 0;
+}
+unsigned bearer_serves(const struct bearer *b, struct sl number)
+{
+	UNUSED(b);
+	return number.n ? 1 : 0;
+}
+uint32_t bearer_cost(const struct bearer *b)
+{
+	UNUSED(b);
+	return 1;
+}
+int bearer_key(const struct bearer *b, struct sl id, struct buf *dst)
+{
+	UNUSED(b);
+	return buf_addf(dst, "fake\n%.*s", SLARG(id));
+}
+json_t *bearer_describe(const struct bearer *b)
+{
+	UNUSED(b);
+	return json_object();
+}
+void bearer_enable(struct bearer *b, bool on)
+{
+	b->up = on;
+}
+
+/* ---- the core --------------------------------------------------------------------------------------- */
+
+static struct {
+	struct listener *ln;
+	struct conn *conn;
+	struct buf in;       /* what the component sent after <enable/> */
+	bool up, ack_all;
+	unsigned restarts;
+	uint32_t received;
+} core;
+
+static struct sms_app *app;
+static char dir[] = "/tmp/tandem-test-sms-XXXXXX";
+
+static void core_say(const char *s)
+{
+	assert_int_equal(conn_write(core.conn, sl_cstr(s)), 0);
+}
+
+#define HEADER \
+	"<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='s1' " \
+	"from='sms.localhost' version='1.0'>"
+
+static void core_data(void *self, struct sl d)
+{
+	UNUSED(self);
+	assert_int_equal(buf_add(&core.in, d), 0);
+	assert_int_equal(buf_addc(&core.in, '\0'), 0);
+	const char *s = buf_sl(&core.in).p;
+	if (core.up) {
+		core.in.n--;
+		return;
+	}
+	if (strstr(s, "<auth ")) {
+		core_say("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
+	} else if (strstr(s, "<stream:stream")) {
+		core_say(HEADER);
+		core_say(core.restarts++ % 2 ? "<stream:features><sm xmlns='urn:xmpp:sm:3'/></stream:features>" :
+				"<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>"
+				"</stream:features>");
+	} else if (strstr(s, "<enable ")) {
+		core_say("<enabled xmlns='urn:xmpp:sm:3'/>");
+		core.up = true;
+	}
+	buf_free(&core.in);
+}
+
+static void core_closed(void *self, const struct err *why)
+{
+	UNUSED(self);
+	UNUSED(why);
+	core.conn = NULL;
+	core.up = false;
+}
+
+static const struct conn_ops core_conn_ops = { .on_data = core_data, .on_closed = core_closed };
+
+static void core_accept(void *arg, int fd)
+{
+	struct sms_app *a = arg;
+
+	core.up = false;
+	buf_free(&core.in);
+	assert_int_equal(conn_new(a->loop, fd, &core_conn_ops, NULL, 1u << 20, &core.conn, NULL), 0);
+}
+
+static void turns(unsigned n)
+{
+	while (n--)
+		loop_turn(app->loop, 5);
+}
+
+static const char *core_text(void)
+{
+	char *p = buf_reserve(&core.in, 1);
+
+	*p = '\0';
+	return core.in.n ? buf_sl(&core.in).p : "";
+}
+
+/* Wait until what the component sent holds the text. */
+static void core_expect(const char *what)
+{
+	for (int i = 0; i < 600; i++) {
+		if (strstr(core_text(), what))
+			return;
+		loop_turn(app->loop, 5);
+	}
+	fail_msg("the component never sent %s; it sent: %s", what, core_text());
+}
+
+static unsigned occurrences(const char *what)
+{
+	unsigned n = 0;
+
+	for (const char *p = core_text(); (p = strstr(p, what)); p++)
+		n++;
+	return n;
+}
+
+static void wait_parts(unsigned n)
+{
+	for (int i = 0; i < 600 && fake.n < n; i++)
+		loop_turn(app->loop, 5);
+	assert_int_equal(fake.n, n);
+}
+
+/* ---- set-up ------------------------------------------------------------------------------------------ */
+
+static const struct config *cfg;
+
+static void start(void)
+{
+	struct err e = { 0 };
+	static struct sms_app a;
+
+	a = (struct sms_app){ .cfg = config_ref(cfg) };
+	app = &a;
+	if (app_start(&a, &e) < 0)
+		fail_msg("start: %s", e.text);
+	fake.up = true;
+	assert_int_equal(listener_new_unix(a.loop, "core.sock", 0600, core_accept, &a, &core.ln, &e), 0);
+	for (int i = 0; i < 600 && !core.up; i++)
+		loop_turn(a.loop, 5);
+	assert_true(core.up);
+	turns(3);
+}
+
+static void stop(void)
+{
+	if (core.conn)
+		conn_kill(core.conn);
+	turns(2);
+	listener_free(&core.ln);
+	app_finish(app);
+	buf_free(&core.in);
+	bus_free(&app->bus);
+	loop_free(&app->loop);
+	config_unref(&app->cfg);
+}
+
+/* kill -9: nothing is settled, nothing more is committed. */
+static void crash(void)
+{
+	fake.ops = NULL;
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
+		app->bearer[i] = NULL;
+	stop();
+}
+
+static int set_up(void **state)
+{
+	json_t *doc = json_pack("{s:s, s:[{s:s}], s:[{s:s, s:s, s:i, s:s, s:s}], s:{s:s, s:s, s:i, s:i}}", "state_dir", "/tmp", "host", "name", "localhost", "link", "name", "fake", "host",
+				"127.0.0.1", "port", 2775, "system_id", "x", "password", "y", "sms", "domain", "sms.localhost", "country_code",
+				"1", "max_parts", 3, "retry_min_seconds", 1);
+	struct err e = { 0 };
+
+	UNUSED(state);
+	if (config_from_json(doc, CONFIG_SMS, &cfg, &e) < 0)
+		fail_msg("config: %s", e.text);
+	json_decref(doc);
+	assert_int_equal(chdir(dir), 0);
+	buf_init(&core.in, 1u << 20);
+	memset(&fake, 0, sizeof(fake));
+	fake.window = 10;
+	core.restarts = 0;
+	start();
+	assert_int_equal(numbers_set(app->numbers, SL("+15550001"), SL("alice@localhost"), SL_NULL), 0);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	UNUSED(state);
+	stop();
+	config_unref(&cfg);
+	unlink("sms.db");
+	unlink("sms.db-wal");
+	unlink("sms.db-shm");
+	unlink("sms.db.lock");
+	unlink("core.sock");
+	return 0;
+}
+
+static void say_message(const char *custody, const char *id, const char *to, const char *body)
+{
+	char s[4096];
+
+	snprintf(s, sizeof(s), "<message from='alice@localhost/phone' to='%s@sms.localhost' id='%s' type='chat'><body>%s</body><request "
+		 "xmlns='urn:xmpp:receipts'/><custody xmlns='urn:tandem:custody:0' id='%s'/></message>", to, id, body, custody);
+	core_say(s);
+}
+
+/* ---- tests ---------------------------------------------------------------------------------------------- */
+
+static void test_out_and_receipt(void **state)
+{
+	UNUSED(state);
+	say_message("1", "m1", "+15550100", "hello");
+	wait_parts(1);
+	assert_string_equal(fake.part[0].to, "+15550100");
+	assert_string_equal(fake.part[0].from, "+15550001");
+	assert_string_equal(fake.part[0].text, "hello");
+	core_expect("<a xmlns='urn:xmpp:sm:3' h='1'/>");
+	outcome(0, PART_ACCEPTED, "77");
+	turns(5);
+	struct sms_receipt r = { .key = { SL("fake\n77") }, .nkeys = 1, .state = RECEIPT_DELIVERED };
+	fake.ops->on_receipt(fake.arg, &fake, &r, 5);
+	core_expect("<received xmlns='urn:xmpp:receipts' id='m1'/>");
+	core_expect("to='alice@localhost/phone'");
+	assert_int_equal(fake.nanswers, 1);
+	assert_int_equal(fake.answer[0].token, 5);
+	assert_int_equal(fake.answer[0].rc, 0);
+	/* The outbox holds it until the core's h covers it. */
+	core_say("<a xmlns='urn:xmpp:sm:3' h='1'/>");
+	turns(10);
+	assert_int_equal(outbox_in_flight(app->outbox), 0);
+	/* A second final receipt changes nothing (DLV-3). */
+	r.state = RECEIPT_FAILED;
+	fake.ops->on_receipt(fake.arg, &fake, &r, 6);
+	for (int i = 0; i < 200 && fake.nanswers < 2; i++)
+		turns(1);
+	assert_int_equal(fake.nanswers, 2);
+	assert_int_equal(occurrences("type='error'"), 0);
+}
+
+static void test_receipt_before_response(void **state)
+{
+	struct sms_receipt r = { .key = { SL("fake\nabc"), SL("fake\n88") }, .nkeys = 2, .state = RECEIPT_DELIVERED };
+
+	UNUSED(state);
+	say_message("2", "m2", "+15550101", "early");
+	wait_parts(1);
+	fake.ops->on_receipt(fake.arg, &fake, &r, 9);
+	turns(10);
+	assert_int_equal(fake.nanswers, 0); /* DLV-2: waits */
+	outcome(0, PART_ACCEPTED, "88");
+	core_expect("<received xmlns='urn:xmpp:receipts' id='m2'/>");
+	assert_int_equal(fake.nanswers, 1);
+}
+
+static void test_permanent(void **state)
+{
+	UNUSED(state);
+	say_message("3", "m3", "+15550102", "x");
+	wait_parts(1);
+	outcome(0, PART_PERMANENT, "");
+	core_expect("type='error'");
+	core_expect("id='m3'");
+	core_expect("<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>");
+	core_expect("invalid destination");
+}
+
+static void test_temporary_is_retried(void **state)
+{
+	UNUSED(state);
+	say_message("4", "m4", "+15550103", "again");
+	wait_parts(1);
+	outcome(0, PART_TEMPORARY, "");
+	wait_parts(2); /* after retry_min_seconds */
+	assert_string_equal(fake.part[1].text, "again");
+	outcome(1, PART_ACCEPTED, "9");
+	turns(5);
+	assert_int_equal(occurrences("type='error'"), 0);
+}
+
+static void test_refusals(void **state)
+{
+	UNUSED(state);
+	core_say("<message from='bob@localhost/x' to='+15550100@sms.localhost' id='r1' type='chat'><body>no number</body></message>");
+	core_expect("<not-allowed ");
+	say_message("11", "r2", "frank", "no such number");
+	core_expect("<item-not-found ");
+	say_message("12", "r3", "+15550100", "");
+	core_expect("<bad-request ");
+	char longer[1400];
+	memset(longer, 'a', sizeof(longer) - 1);
+	longer[sizeof(longer) - 1] = '\0';
+	say_message("13", "r4", "+15550100", longer);
+	core_expect("<not-acceptable ");
+	core_expect("h='4'/>");
+	assert_int_equal(fake.n, 0);
+	assert_int_equal(occurrences("type='error'"), 4);
+}
+
+static void test_custody_duplicate(void **state)
+{
+	UNUSED(state);
+	say_message("21", "d1", "+15550104", "once");
+	wait_parts(1);
+	outcome(0, PART_ACCEPTED, "1");
+	turns(5);
+	say_message("21", "d1", "+15550104", "once");
+	core_expect("h='2'/>");
+	turns(10);
+	assert_int_equal(fake.n, 1);
+}
+
+static void test_order_in_conversation(void **state)
+{
+	UNUSED(state);
+	say_message("31", "o1", "+15550105", "first");
+	say_message("32", "o2", "+15550105", "second");
+	say_message("33", "o3", "+15550106", "other");
+	core_expect("h='3'/>");
+	wait_parts(2);
+	turns(20);
+	assert_int_equal(fake.n, 2); /* MSG-5: the second waits for the first, not the other conversation */
+	assert_string_equal(fake.part[0].text, "first");
+	assert_string_equal(fake.part[1].text, "other");
+	outcome(0, PART_TEMPORARY, "");
+	turns(20);
+	assert_int_equal(fake.n, 2);
+	wait_parts(3);
+	assert_string_equal(fake.part[2].text, "first");
+	outcome(2, PART_ACCEPTED, "a");
+	wait_parts(4);
+	assert_string_equal(fake.part[3].text, "second");
+	outcome(1, PART_ACCEPTED, "b");
+	outcome(3, PART_ACCEPTED, "c");
+	turns(5);
+}
+
+static void test_crash_between_submit_and_answer(void **state)
+{
+	UNUSED(state);
+	say_message("41", "c1", "+15550107", "maybe twice");
+	wait_parts(1);
+	core_expect("h='1'/>");
+	crash();
+	fake.n = 0;
+	core.restarts = 0;
+	start();
+	wait_parts(1); /* MSG-7: sent again */
+	assert_string_equal(fake.part[0].text, "maybe twice");
+	assert_int_equal(app->counter[SMS_CNT_OUT_AMBIGUOUS], 1);
+	outcome(0, PART_ACCEPTED, "z");
+	turns(5);
+}
+
+static void test_outbox_survives(void **state)
+{
+	struct sms_receipt r = { .key = { SL("fake\n55") }, .nkeys = 1, .state = RECEIPT_DELIVERED };
+
+	UNUSED(state);
+	say_message("51", "s1", "+15550108", "x");
+	wait_parts(1);
+	outcome(0, PART_ACCEPTED, "55");
+	turns(5);
+	fake.ops->on_receipt(fake.arg, &fake, &r, 1);
+	core_expect("id='s1'/>");
+	crash(); /* the core never acknowledged */
+	fake.n = 0;
+	core.restarts = 0;
+	start();
+	core_expect("<received xmlns='urn:xmpp:receipts' id='s1'/>"); /* CUST-9 */
+}
+
+static struct sms_in incoming(const char *text, struct gsm_concat c)
+{
+	return (struct sms_in){ .from = SL("+15550199"), .to = SL("+15550001"), .body = { GSM_ENC_7BIT, sl_cstr(text), c } };
+}
+
+static void test_in(void **state)
+{
+	struct sms_in m = incoming("hi <there>", (struct gsm_concat){ 0 });
+
+	UNUSED(state);
+	fake.ops->on_message(fake.arg, &fake, &m, 3);
+	assert_int_equal(fake.nanswers, 0); /* MO-1: not before the commit */
+	core_expect("<body>hi &lt;there&gt;</body>");
+	core_expect("from='+15550199@sms.localhost'");
+	core_expect("to='alice@localhost'");
+	assert_int_equal(fake.nanswers, 1);
+	assert_int_equal(fake.answer[0].rc, 0);
+	m.to = SL("+15550777");
+	fake.ops->on_message(fake.arg, &fake, &m, 4);
+	assert_int_equal(fake.answer[1].rc, E_NOTFOUND); /* MO-2 */
+}
+
+static void test_in_long(void **state)
+{
+	struct sms_in a = incoming("one ", (struct gsm_concat){ 7, 3, 1, false }), b = incoming("two ", (struct gsm_concat){ 7, 3, 2, false }),
+		      c = incoming("three", (struct gsm_concat){ 7, 3, 3, false });
+
+	UNUSED(state);
+	fake.ops->on_message(fake.arg, &fake, &c, 1);
+	fake.ops->on_message(fake.arg, &fake, &a, 2);
+	fake.ops->on_message(fake.arg, &fake, &a, 3); /* MO-4 */
+	for (int i = 0; i < 200 && fake.nanswers < 3; i++)
+		turns(1);
+	assert_int_equal(fake.nanswers, 3);
+	crash(); /* MO-3: the fragments were answered, so they must survive */
+	core.restarts = 0;
+	fake.nanswers = 0;
+	start();
+	assert_int_equal(numbers_set(app->numbers, SL("+15550001"), SL("alice@localhost"), SL_NULL), 0);
+	fake.ops->on_message(fake.arg, &fake, &b, 4);
+	core_expect("<body>one two three</body>");
+	assert_int_equal(occurrences("<body>"), 1);
+}
+
+static void test_multipart_receipts(void **state)
+{
+	char text[200];
+	struct sms_receipt r = { .nkeys = 1, .state = RECEIPT_DELIVERED };
+
+	UNUSED(state);
+	memset(text, 'b', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	say_message("61", "p1", "+15550109", text);
+	wait_parts(2);
+	assert_int_equal(fake.part[0].concat.total, 2);
+	assert_int_equal(fake.part[1].concat.seq, 2);
+	outcome(0, PART_ACCEPTED, "x1");
+	outcome(1, PART_ACCEPTED, "x2");
+	turns(5);
+	r.key[0] = SL("fake\nx1");
+	fake.ops->on_receipt(fake.arg, &fake, &r, 1);
+	r.key[0] = SL("fake\nx2");
+	fake.ops->on_receipt(fake.arg, &fake, &r, 2);
+	core_expect("<received xmlns='urn:xmpp:receipts' id='p1'/>");
+	turns(20);
+	assert_int_equal(occurrences("<received "), 1);
+	assert_int_equal(fake.nanswers, 2);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_out_and_receipt, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_receipt_before_response, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_permanent, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_temporary_is_retried, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_custody_duplicate, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_order_in_conversation, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_crash_between_submit_and_answer, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_outbox_survives, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_in, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_in_long, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_multipart_receipts, set_up, tear_down),
+	};
+
+	rnd_init();
+	hash_key_init();
+	log_set_level(LOG_L_ERROR);
+	if (!mkdtemp(dir))
+		return 1;
+	int failed = cmocka_run_group_tests_name("sms_queue", tests, NULL, NULL);
+	rmdir(dir);
+	return failed;
+}

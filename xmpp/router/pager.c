@@ -1,0 +1,226 @@
+/* pager.c - rows go from the store to sessions a page at a time, no more than a window unacknowledged (CUST-8, CUST-11).
+ *
+ * Used for the offline mail of an account and for the queue of a component. While it is active, stanzas that come for
+ * the same owner wait behind it: the first few in memory, the others as rows, from where a later page takes them
+ * (`spill`). Every round begins with a barrier, an empty write: the store executes writes in order, so that the read
+ * after it sees every row that was submitted before. Rows in flight are skipped; so nothing is sent twice. */
+#include "xmpp/router/router_int.h"
+
+#include "appliance/base/log.h"
+
+#define RETRY_MS 1000u
+
+struct late {
+	struct list node;
+	struct item it;
+};
+
+static void next_page(struct pager *p);
+
+void pager_init(struct pager *p, struct worker *w, struct sl owner, const struct pager_ops *ops, void *self)
+{
+	*p = (struct pager){ .w = w, .ops = ops, .self = self, .owner = owner };
+	list_init(&p->late);
+}
+
+bool pager_busy(const struct pager *p)
+{
+	return p->loading;
+}
+
+static void spilled(struct pager *p, uint64_t id)
+{
+	if (id && (!p->spill || id < p->spill))
+		p->spill = id;
+}
+
+/* ---- rounds ---------------------------------------------------------------------------------------------- */
+
+static void barrier_done(struct store_op *op)
+{
+	struct pager *p = op->arg;
+
+	store_op_fini(op);
+	p->loading = false;
+	if (p->active)
+		next_page(p);
+	else
+		p->ops->idle(p->self, false);
+}
+
+/* Begin a round: barrier, then pages. */
+static void round_begin(struct pager *p)
+{
+	p->loading = true;
+	store_op_init(&p->barrier.op, STORE_MAIL_DEL, barrier_done, p);
+	p->barrier.id = NULL;
+	p->barrier.n = 0;
+	store_submit(p->w->store, &p->barrier.op);
+}
+
+void pager_start(struct pager *p, uint64_t after)
+{
+	if (!p->active || after < p->after)
+		p->after = after;
+	if (p->loading) {
+		p->again = true; /* what is being read may begin too late: read again */
+	} else if (!p->active) {
+		p->active = true;
+		round_begin(p);
+	} else if (!loop_timer_armed(&p->retry)) {
+		next_page(p);
+	}
+	p->active = true;
+}
+
+static void late_flush(struct pager *p)
+{
+	struct list *n;
+
+	while ((n = list_pop(&p->late))) {
+		struct late *l = LIST_ENTRY(n, struct late, node);
+
+		p->nlate--;
+		if (l->it.mail_id && mail_find(p->w, l->it.mail_id))
+			item_free(&l->it);
+		else
+			p->ops->offer(p->self, &l->it, 0);
+		free(l);
+	}
+}
+
+/* The last page was short: everything in the store was offered. */
+static void round_end(struct pager *p)
+{
+	late_flush(p);
+	if (p->spill) {
+		p->after = p->spill - 1;
+		p->spill = 0;
+		round_begin(p);
+		return;
+	}
+	p->active = false;
+	p->ops->idle(p->self, true);
+}
+
+static void retry(struct loop_timer *t)
+{
+	struct pager *p = container_of(t, struct pager, retry);
+
+	if (p->active && !p->loading)
+		round_begin(p);
+}
+
+static void offer_row(struct pager *p, const struct store_mail_row *row)
+{
+	struct item it = { .mail_id = row->id };
+
+	if (mail_find(p->w, row->id))
+		return;
+	if (stanza_restore(row->stanza, &it.st)) {
+		log_ev(LOG_L_ERROR, "mail.row.unreadable", KU("row", row->id), KS("owner", row->owner));
+		return;
+	}
+	p->ops->offer(p->self, &it, row->stamp_ms);
+}
+
+static void page_done(struct store_op *op)
+{
+	struct pager *p = op->arg;
+	struct store_mail_load *l = &p->load;
+	bool restart = p->again, last;
+
+	p->loading = false;
+	p->again = false;
+	if (op->rc) {
+		count(p->w, CNT_STORE_FAILED);
+		if (p->active && op->rc != E_CLOSED)
+			loop_timer_set(p->w->loop, &p->retry, RETRY_MS, retry);
+		store_op_fini(op);
+		return;
+	}
+	for (unsigned i = 0; i < l->n_r && p->active && !restart && p->ops->open(p->self); i++) {
+		p->after = l->row_r[i].id;
+		offer_row(p, &l->row_r[i]);
+	}
+	last = l->n_r < PAGER_PAGE;
+	store_op_fini(op);
+	if (!p->active)
+		p->ops->idle(p->self, false);
+	else if (!p->ops->open(p->self))
+		pager_stop(p);
+	else if (restart)
+		round_begin(p);
+	else if (last)
+		round_end(p);
+	else
+		next_page(p);
+}
+
+static void next_page(struct pager *p)
+{
+	if (!p->active || p->loading)
+		return;
+	if (!p->ops->open(p->self)) {
+		pager_stop(p);
+		return;
+	}
+	if (p->inflight + PAGER_PAGE > PAGER_WINDOW)
+		return; /* pager_settled goes on */
+	p->loading = true;
+	p->again = false;
+	store_op_init(&p->load.op, STORE_MAIL_LOAD, page_done, p);
+	p->load.owner = p->owner;
+	p->load.after = p->after;
+	p->load.limit = PAGER_PAGE;
+	store_submit(p->w->store, &p->load.op);
+}
+
+/* ---- what comes meanwhile ------------------------------------------------------------------------------------ */
+
+bool pager_take(struct pager *p, struct item *it)
+{
+	struct late *l;
+
+	if (!p->active)
+		return false;
+	if (p->spill == 0 && p->nlate < PAGER_LATE && (l = malloc(sizeof(*l)))) {
+		l->it = *it;
+		*it = (struct item){ 0 };
+		p->nlate++;
+		list_append(&p->late, &l->node);
+		return true;
+	}
+	spilled(p, p->ops->keep(p->self, it));
+	return true;
+}
+
+void pager_offered(struct pager *p)
+{
+	p->inflight++;
+}
+
+void pager_settled(struct pager *p)
+{
+	p->inflight--;
+	if (p->active && !p->loading && !loop_timer_armed(&p->retry))
+		next_page(p);
+}
+
+void pager_stop(struct pager *p)
+{
+	struct list *n;
+
+	p->active = false;
+	p->again = false;
+	p->spill = 0;
+	loop_timer_clear(&p->retry);
+	while ((n = list_pop(&p->late))) {
+		struct late *l = LIST_ENTRY(n, struct late, node);
+
+		p->nlate--;
+		p->ops->keep(p->self, &l->it);
+		free(l);
+	}
+	p->ops->idle(p->self, false);
+}

@@ -30,8 +30,7 @@ void smpp_flow_init(struct smpp_flow *f, const struct smpp_flow_cfg *cfg, uint64
 	f->tokens = 1;
 }
 
-/* The rate in force; 0: none. */
-static double limit_of(const struct smpp_flow *f)
+double smpp_flow_rate(const struct smpp_flow *f)
 {
 	double max = f->cfg.max_rate;
 
@@ -69,7 +68,7 @@ uint32_t smpp_flow_room(struct smpp_flow *f, uint64_t now_ms)
 	grow(f, now_ms);
 	if (now_ms < f->paused_until_ms)
 		return 0;
-	double rate = limit_of(f), depth = depth_of(rate);
+	double rate = smpp_flow_rate(f), depth = depth_of(rate);
 	if (rate == 0)
 		return SMPP_FLOW_UNLIMITED;
 	f->tokens += rate * (double)(now_ms > f->filled_ms ? now_ms - f->filled_ms : 0) / 1000;
@@ -88,7 +87,7 @@ void smpp_flow_take(struct smpp_flow *f)
 
 uint32_t smpp_flow_wait_ms(const struct smpp_flow *f, uint64_t now_ms)
 {
-	double rate = limit_of(f);
+	double rate = smpp_flow_rate(f);
 	uint64_t pause = now_ms < f->paused_until_ms ? f->paused_until_ms - now_ms : 0;
 	double tokens = rate > 0 && f->tokens < 1 ? (1 - f->tokens) * 1000 / rate : 0;
 	uint64_t wait = pause > (uint64_t)tokens + 1 ? pause : (uint64_t)tokens + 1;

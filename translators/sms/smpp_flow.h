@@ -37,6 +37,8 @@ struct smpp_flow {
 void smpp_flow_init(struct smpp_flow *f, const struct smpp_flow_cfg *cfg, uint64_t now_ms);
 /* Messages that may be sent now; SMPP_FLOW_UNLIMITED: as many as the window takes. */
 uint32_t smpp_flow_room(struct smpp_flow *f, uint64_t now_ms);
+/* The rate in force; 0: none. */
+double smpp_flow_rate(const struct smpp_flow *f);
 /* One is sent. Only when there was room. */
 void smpp_flow_take(struct smpp_flow *f);
 /* When smpp_flow_room is 0: milliseconds until it is not, at least 1. */

@@ -137,6 +137,8 @@ void smpp_machine_connected(struct smpp_machine *m);
 void smpp_machine_lost(struct smpp_machine *m, const char *why);
 void smpp_machine_state_timeout(struct smpp_machine *m);
 void smpp_machine_tick(struct smpp_machine *m);
+/* The connection's output drained: whoever met E_AGAIN may try again. */
+void smpp_machine_writable(struct smpp_machine *m);
 /* smpp_frame said E_SYNTAX. */
 void smpp_machine_framing_lost(struct smpp_machine *m);
 /* A PDU that was decoded; and one that was not (its head and fault are set). After either the

@@ -111,6 +111,11 @@ void smm_tell_ready(struct smpp_machine *m)
 	m->ops->ready(m->arg);
 }
 
+void smpp_machine_writable(struct smpp_machine *m)
+{
+	smm_tell_ready(m);
+}
+
 /* After room shrank: remember that somebody waits, and when the rate allows the next. */
 static void note_full(struct smpp_machine *m)
 {

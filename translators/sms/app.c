@@ -59,6 +59,14 @@ struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bo
 	return best;
 }
 
+bool app_serves(const struct sms_app *a, struct sl number)
+{
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
+		if (a->bearer[i] && bearer_serves(a->bearer[i], number))
+			return true;
+	return false;
+}
+
 static void on_state(void *arg, struct bearer *b)
 {
 	struct sms_app *a = arg;

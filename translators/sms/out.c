@@ -359,6 +359,9 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 		cond = "item-not-found";
 		snprintf(text, sizeof(text), "This is no telephone number: %s.", e.text);
 		why = text;
+	} else if (!app_serves(a, sl_cstr(to))) {
+		cond = "item-not-found"; /* MSG-9 */
+		why = "No link of this gateway reaches that number.";
 	} else if (from.n == 0) {
 		cond = "not-allowed";
 		why = "Your account has no telephone number. Ask your administrator for one.";

@@ -508,21 +508,31 @@ static void on_bound(struct session *s, int rc)
 	f->bound_rc = rc;
 }
 
-static void login(struct rh *h, struct sl name, bool sm)
+static void login_as(struct rh *h, struct sl name, const char *jid, bool sm)
 {
-	size_t slash = sl_find(name, '/', 0);
-	char jid[256];
-	struct fake *f;
+	struct fake *f = fake_new(h, name, jid, sm);
 
-	snprintf(jid, sizeof(jid), SLFMT "@localhost" SLFMT, SLARG(sl_sub(name, 0, slash)),
-		 SLARG(sl_sub(name, slash, name.n)));
-	f = fake_new(h, name, jid, sm);
 	enter(f);
 	session_bind(&f->s, on_bound);
 	for (int i = 0; i < WAIT_MS && !f->bound; i++)
 		rh_turn(h, 1);
 	if (!f->bound)
 		fail_msg("%s: no answer to the bind", h->where);
+}
+
+static void login(struct rh *h, struct sl name, bool sm)
+{
+	size_t slash = sl_find(name, '/', 0);
+	char jid[256];
+
+	snprintf(jid, sizeof(jid), SLFMT "@localhost" SLFMT, SLARG(sl_sub(name, 0, slash)),
+		 SLARG(sl_sub(name, slash, name.n)));
+	login_as(h, name, jid, sm);
+}
+
+void rh_login_as(struct rh *h, const char *name, const char *jid)
+{
+	login_as(h, sl_cstr(name), jid, false);
 }
 
 static void attach(struct rh *h, struct sl name, bool sm)

@@ -66,6 +66,8 @@ void rh_expire(struct rh *h, unsigned ms);
 void rh_put(struct rh *h, struct store_roster_put *p);
 void rh_roster(struct rh *h, const char *owner, struct store_roster_load *l);
 
+/* Bind a full JID under another name. */
+void rh_login_as(struct rh *h, const char *name, const char *jid);
 struct session *rh_session(struct rh *h, const char *name);
 /* Of a session: how many things are in its inbox; its stream was closed with this error (or NULL). */
 unsigned rh_inbox(struct rh *h, const char *name);

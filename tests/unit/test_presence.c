@@ -389,6 +389,38 @@ static void test_subscription_waits_for_the_commit(void **state)
 	rh_free(&h);
 }
 
+/* DELIV-3, PRES-10: what follows a subscription stanza does not overtake it, though that waits for commits. */
+static void test_order_behind_a_commit(void **state)
+{
+	struct rh *h = begin(2);
+
+	(void)state;
+	RH_RUN(h, "login alice/a\nlogin bob/b\n" ROSTER("alice/a") ROSTER("bob/b") "bob/b > <presence/>\nclear bob/b\n"
+		  "alice/a > <presence/>\nalice/a < <presence/>\n"
+		  "hold\n"
+		  "alice/a > <presence to='bob@localhost' type='subscribe'/>\n"
+		  "alice/a > <message to='bob@localhost' type='chat' id='m'><body>let me in</body></message>\n"
+		  "alice/a > <iq to='bob@localhost/b' type='get' id='i'><ping xmlns='urn:xmpp:ping'/></iq>\n"
+		  "alice/a > <presence to='bob@localhost/b'/>\n"
+		  "bob/b -\n"
+		  "release\n"
+		  "bob/b ~ <message type='chat' id='m'/>\n"
+		  "bob/b ~ <iq type='get' id='i'/>\n"
+		  "bob/b ~ <presence from='alice@localhost/a'/>\n"
+		  "bob/b ~ <presence type='subscribe' from='alice@localhost'/>\n"
+		  "bob/b > <presence to='alice@localhost' type='subscribed'/>\n"
+		  "alice/a ~ <presence type='subscribed' from='bob@localhost'/>\n"
+		  "alice/a ~ <iq type='set'/>\n"
+		  "alice/a ~ <iq type='set'/>\n"
+		  "alice/a < <presence from='bob@localhost/b'/>\n"
+		  "clear bob/b\n"
+		  "bob/b > <presence to='alice@localhost' type='unsubscribed'/>\n"
+		  "alice/a < <presence type='unsubscribed'/>\n"
+		  "alice/a < <iq type='set'/>\n"
+		  "alice/a < <presence type='unavailable' from='bob@localhost/b'/>\n");
+	rh_free(&h);
+}
+
 /* PRES-13: unknown domains: a request is answered, broadcasts are not. */
 static void test_unknown_domain(void **state)
 {
@@ -442,6 +474,7 @@ int main(void)
 		cmocka_unit_test(test_probe),
 		cmocka_unit_test(test_request_waits),
 		cmocka_unit_test(test_subscription_waits_for_the_commit),
+		cmocka_unit_test(test_order_behind_a_commit),
 		cmocka_unit_test(test_unknown_domain),
 		cmocka_unit_test(test_component_comes_back),
 	};

@@ -58,6 +58,18 @@ static struct sl custody_element(uint64_t id, char *dst, size_t cap)
 
 /* ---- rows ------------------------------------------------------------------------------------------------------- */
 
+/* Without a row: to a stream, or answered. */
+static void pass(struct worker *w, struct component *c, struct item *it)
+{
+	struct session *s = c ? stream_for(c, it->st) : NULL;
+
+	if (s)
+		session_send(s, it->st, SL_NULL);
+	else if (it->st->kind != STANZA_PRESENCE)
+		route_error(w, it->st, SC_SERVICE_UNAVAILABLE, SL("the component is not connected"));
+	item_free(it);
+}
+
 static void offer(void *self, struct item *it, uint64_t stamp_ms)
 {
 	struct component *c = self;
@@ -66,6 +78,10 @@ static void offer(void *self, struct item *it, uint64_t stamp_ms)
 	struct mail *m;
 
 	(void)stamp_ms;
+	if (!it->mail_id) {
+		pass(c->w, c, it);
+		return;
+	}
 	m = s ? mail_new(c->w, it->mail_id, it->row, NULL, c) : NULL;
 	if (m) {
 		m->paged = true;
@@ -87,10 +103,13 @@ static bool open_(void *self)
 
 static uint64_t keep(void *self, struct item *it)
 {
+	struct component *c = self;
 	uint64_t id = it->mail_id;
 
-	(void)self;
-	item_free(it);
+	if (id)
+		item_free(it);
+	else
+		pass(c->w, c, it); /* too many wait already: it overtakes them */
 	return id;
 }
 
@@ -136,18 +155,11 @@ static void row_item(struct worker *w, struct component *c, struct item *it)
 void component_item(struct worker *w, struct item *it)
 {
 	struct component *c = comp_find(w, it->st->to.domain);
-	struct session *s;
 
-	if (it->mail_id) {
+	if (it->mail_id)
 		row_item(w, c, it);
-		return;
-	}
-	s = c ? stream_for(c, it->st) : NULL;
-	if (s)
-		session_send(s, it->st, SL_NULL);
-	else if (it->st->kind != STANZA_PRESENCE)
-		route_error(w, it->st, SC_SERVICE_UNAVAILABLE, SL("the component is not connected"));
-	item_free(it);
+	else if (!c || it->st->kind != STANZA_MESSAGE || !pager_take(&c->pager, it))
+		pass(w, c, it);
 }
 
 /* ---- streams -------------------------------------------------------------------------------------------------------- */

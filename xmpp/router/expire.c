@@ -147,6 +147,11 @@ static void round_(struct loop_timer *t)
 	store_submit(w->store, &x->rows.op);
 }
 
+void expire_now(struct router *r)
+{
+	round_(&r->expire->timer);
+}
+
 int expire_open(struct router *r)
 {
 	struct expire *x = calloc(1, sizeof(*x));

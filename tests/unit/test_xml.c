@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <malloc.h>
+#include <time.h>
 
 #include "tests/unit/xml_recorder.h"
 
@@ -72,6 +73,9 @@ static const struct doc stanzas[] = {
 	{ "  x<presence/>", "!bad-format" },
 	{ "&lt;", "!bad-format" },
 	{ "<![CDATA[x]]>", "!bad-format" },
+	{ "<![CDATA[ ]]>", "!bad-format" },
+	{ " &#10;<a/>", "!bad-format" },
+	{ " x]]>", "!bad-format" },
 	{ "<!-- c -->", "!restricted-xml" },
 	{ "<a><!-- c --></a>", "!restricted-xml" },
 	{ "<?pi data?>", "!restricted-xml" },
@@ -405,6 +409,7 @@ static void test_held_limit(void **state)
 	assert_int_equal(rc, E_LIMIT);
 	assert_int_equal(n, (XML_HELD_MAX >> 16) + 1);
 	assert_string_equal(e.clause, "policy-violation");
+	assert_int_equal(xml_stream_resume(s.x, &e), E_LIMIT);
 	free(sp);
 	script_end(&s, p);
 }
@@ -512,6 +517,62 @@ static void test_callbacks(void **state)
 	assert_int_equal(xml_stream_feed(s.x, SL(HEAD_TEXT "<a/><b/>"), &e), 0);
 	check_names(&s, "ab");
 	script_end(&s, p);
+}
+
+/* ---- long tokens ------------------------------------------------------------------------------- */
+
+static double cpu_s(void)
+{
+	return (double)clock() / CLOCKS_PER_SEC;
+}
+
+/* A long token octet by octet: its element is there with its last octet, and the work is not quadratic (which
+ * would be minutes; 200 kB of this take milliseconds). */
+static void test_long_token(void **state)
+{
+	static const struct {
+		const char *begin;
+		char fill;
+		const char *end, *want;
+	} v[] = {
+		{ "<a b='", 'x', "'/>", NULL },
+		{ "<a b='", '>', "'/>", NULL },
+		{ "<a b=\"", '\'', "\"/>", NULL },
+		{ "<a ", ' ', "/>", NULL },
+		{ "<a>y</a", '\n', ">", NULL },
+		{ "<a", 'a', "/>", NULL },
+		{ "<a>&", 'e', ";", "!restricted-xml" },
+		{ "<!--", '>', "-->", "!restricted-xml" },
+		{ "<?pi ", '>', "?>", "!restricted-xml" },
+		{ "<a>", 'x', "</a>", NULL },
+		{ "<a><![CDATA[", '>', "]]></a>", NULL },
+		{ "<a>", '\n', "</a>", NULL },
+	};
+	static const struct xml_limits lim = { .stanza_octets = 256u << 10, .depth = 4, .attrs = 4, .nodes = 100 };
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(v); i++)
+		for (size_t size = 900; size < 200000; size = size < 1300 ? size + 50 : size * 3) {
+			struct recorder r;
+			char *fill = text_of(size, v[i].fill);
+			double t0 = cpu_s();
+			int rc = 0;
+			assert_int_equal(recorder_init(&r, &lim), 0);
+			assert_int_equal(recorder_feed(&r, SL(HEAD_TEXT)), 0);
+			assert_int_equal(recorder_feed(&r, sl_cstr(v[i].begin)), 0);
+			buf_reset(&r.log);
+			for (size_t k = 0; k < size && rc == 0; k++)
+				rc = recorder_feed(&r, sl_mk(fill + k, 1));
+			if (rc != 0 || r.log.n != 0)
+				fail_msg("%s %zu: " SLFMT, v[i].begin, size, SLARG(sl_sub(buf_sl(&r.log), 0, 99)));
+			for (const char *c = v[i].end; *c && rc == 0; c++)
+				rc = recorder_feed(&r, sl_mk(c, 1));
+			if (v[i].want ? !sl_eq(buf_sl(&r.log), sl_cstr(v[i].want)) : r.log.n == 0 || r.log.p[0] != 'E')
+				fail_msg("%s %zu: " SLFMT, v[i].begin, size, SLARG(sl_sub(buf_sl(&r.log), 0, 99)));
+			assert_true(cpu_s() - t0 < 2);
+			recorder_free(&r);
+			free(fill);
+		}
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -738,6 +799,7 @@ int main(void)
 		cmocka_unit_test(test_restart),
 		cmocka_unit_test(test_restart_outside),
 		cmocka_unit_test(test_callbacks),
+		cmocka_unit_test(test_long_token),
 		cmocka_unit_test(test_odd_names),
 		cmocka_unit_test(test_no_memory),
 		cmocka_unit_test(test_parse_one),

@@ -153,8 +153,10 @@ static int binary(struct sl b64, unsigned char *dst, size_t cap, size_t *n_r)
 	struct buf b;
 	int rc;
 
-	buf_init(&b, cap);
+	buf_init(&b, cap + 3); /* the decoder reserves whole groups */
 	rc = b64_decode(&b, b64);
+	if (rc == 0 && b.n > cap)
+		rc = E_TOOBIG;
 	if (rc == 0) {
 		*n_r = b.n;
 		if (b.n)

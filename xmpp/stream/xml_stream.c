@@ -18,9 +18,11 @@
 
 #define SEP          '\x01' /* cannot occur in XML, not even as a character reference */
 #define PIECE_OCTETS 4096u  /* given to expat at once: bounds its buffer */
+#define LONG_TOKEN   1024u  /* octets of an unfinished token from which on feeding is put off */
+#define KEEP_ODD     (16u << 10)
 #define ODD_MAX      (64u << 10)
 #define KEEP_OCTETS  (16u << 10) /* a parser that has seen a larger stanza is not kept as a spare */
-#define FIRST_HINT   976u
+#define FIRST_HINT   1264u /* with what stanza_take and stanza_seal add, a small stanza fits */
 #define ONE_OCTETS   (16u << 20) /* xml_parse_one */
 #define ONE_DEPTH    512u
 
@@ -31,6 +33,8 @@ extern XML_Bool XML_SetReparseDeferralEnabled(XML_Parser p, XML_Bool on) __attri
 #pragma GCC diagnostic pop
 
 static const char common_header[] = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
+
+enum token { TOKEN_SHORT, TOKEN_TAG, TOKEN_REFERENCE, TOKEN_COMMENT, TOKEN_PI, TOKEN_OTHER };
 
 struct xml_pool {
 	XML_Parser *spare;
@@ -49,7 +53,7 @@ struct xml_stream {
 	char *text_end;        /* where the last text node may grow in place; NULL: it may not */
 	unsigned long fed, mark;
 	uint64_t octets;
-	struct buf held;       /* not yet parsed: came while paused */
+	struct buf *held;      /* not given to expat yet: came while paused. NULL: nothing */
 	char *header;          /* to prime a parser with, when it is not common_header */
 	const char *fail_clause, *fail_text;
 	int16_t fail;          /* error code; 0: none */
@@ -60,6 +64,8 @@ struct xml_stream {
 	bool busy, dead, want_restart; /* inside a call; freed, restarted in a callback */
 	bool recycle, big;     /* replace the parser now; do not keep it as a spare */
 	bool given_arena;      /* xml_parse_one */
+	uint8_t token;         /* enum token: what long token is unfinished */
+	char token_mark;       /* in it: the open quote, or the octet before */
 };
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -129,13 +135,15 @@ static XML_Parser parser_get(struct xml_pool *pool)
 static void parser_put(struct xml_stream *x)
 {
 	XML_Parser p = x->p;
+	bool keep = !x->big && x->odd <= KEEP_ODD && x->fed - x->mark <= KEEP_OCTETS;
 
 	x->p = NULL;
 	x->fed = x->mark = 0;
+	x->token = TOKEN_SHORT;
 	x->suspended = false;
 	if (!p)
 		return;
-	if (!x->big && x->odd <= ODD_MAX && x->pool->n < x->pool->max)
+	if (keep && x->pool->n < x->pool->max)
 		x->pool->spare[x->pool->n++] = p;
 	else
 		XML_ParserFree(p);
@@ -181,9 +189,14 @@ struct qname {
 
 static void split_name(struct xml_stream *x, const XML_Char *s, struct qname *q)
 {
-	const char *sep = strchr(s, SEP);
+	static const char client[] = "jabber:client\x01";
+	const char *sep;
 
-	if (sep) {
+	if (strncmp(s, client, sizeof(client) - 1) == 0) { /* most elements */
+		q->uri = SL_NULL;
+		q->ns = NS_STANZA;
+		s += sizeof(client) - 1;
+	} else if ((sep = strchr(s, SEP))) {
 		q->uri = sl_mk(s, (size_t)(sep - s));
 		q->ns = xml_ns_find(q->uri);
 		s = sep + 1;
@@ -283,6 +296,24 @@ static size_t count_space(struct sl s)
 static unsigned long event_end(const struct xml_stream *x)
 {
 	return (unsigned long)XML_GetCurrentByteIndex(x->p) + (unsigned long)XML_GetCurrentByteCount(x->p);
+}
+
+/* What expat has been given and has not taken into account yet. */
+static struct sl unparsed(const struct xml_stream *x)
+{
+	int off = 0, size = 0;
+	const char *p = x->p ? XML_GetInputContext(x->p, &off, &size) : NULL;
+	size_t n = x->fed - x->mark;
+
+	return p && (size_t)size >= n ? sl_mk(p + (size_t)size - n, n) : SL_NULL;
+}
+
+static bool text_between(const struct xml_stream *x)
+{
+	struct sl s = unparsed(x);
+	size_t space = count_space(s);
+
+	return x->level == 1 && space < s.n && s.p[space] != '<';
 }
 
 /* ---- the root -------------------------------------------------------------------------------- */
@@ -563,10 +594,18 @@ static void XMLCALL on_text(void *ud, const XML_Char *s, int len)
 		return;
 	if (x->level > 1)
 		stanza_text(x, s, (size_t)len);
-	else if (count_space(sl_mk(s, (size_t)len)) != (size_t)len)
-		fail_text(x);
+	else if (count_space(sl_mk(s, (size_t)len)) != (size_t)len || text_between(x))
+		fail_text(x); /* white space, but not by reference */
 	else
 		x->mark = event_end(x);
+}
+
+static void XMLCALL on_cdata(void *ud)
+{
+	struct xml_stream *x = ud;
+
+	if (x->level <= 1)
+		fail_text(x); /* even if there is only white space in it */
 }
 
 static void restricted(void *ud, const char *what)
@@ -610,6 +649,7 @@ static void install(struct xml_stream *x)
 	XML_SetUserData(x->p, x);
 	XML_SetElementHandler(x->p, on_start, on_end);
 	XML_SetCharacterDataHandler(x->p, on_text);
+	XML_SetStartCdataSectionHandler(x->p, on_cdata);
 	XML_SetCommentHandler(x->p, on_comment);
 	XML_SetProcessingInstructionHandler(x->p, on_pi);
 	XML_SetStartNamespaceDeclHandler(x->p, on_ns);
@@ -673,24 +713,6 @@ static const char *expat_clause(const struct xml_stream *x, enum XML_Error code,
 	}
 }
 
-/* What expat has been given and has not taken into account yet. */
-static struct sl unparsed(const struct xml_stream *x)
-{
-	int off = 0, size = 0;
-	const char *p = x->p ? XML_GetInputContext(x->p, &off, &size) : NULL;
-	size_t n = x->fed - x->mark;
-
-	return p && (size_t)size >= n ? sl_mk(p + (size_t)size - n, n) : SL_NULL;
-}
-
-static bool text_between(const struct xml_stream *x)
-{
-	struct sl s = unparsed(x);
-	size_t space = count_space(s);
-
-	return x->level == 1 && space < s.n && s.p[space] != '<';
-}
-
 static void expat_failed(struct xml_stream *x)
 {
 	enum XML_Error code = XML_GetErrorCode(x->p);
@@ -706,23 +728,134 @@ static void expat_failed(struct xml_stream *x)
 	fail(x, code == XML_ERROR_NO_MEMORY ? E_NOMEM : E_SYNTAX, clause, text);
 }
 
+static struct sl held(const struct xml_stream *x)
+{
+	return x->held ? buf_sl(x->held) : SL_NULL;
+}
+
+static void drop_held(struct xml_stream *x)
+{
+	if (x->held)
+		buf_free(x->held);
+	free(x->held);
+	x->held = NULL;
+}
+
+static void hold(struct xml_stream *x, struct sl d)
+{
+	int rc = 0;
+
+	if (d.n == 0)
+		return;
+	if (!x->held) {
+		x->held = base_malloc(sizeof(*x->held));
+		if (x->held)
+			buf_init(x->held, XML_HELD_MAX);
+	}
+	rc = x->held ? buf_add(x->held, d) : E_NOMEM;
+	if (rc == E_TOOBIG)
+		fail_limit(x, "too much sent while paused");
+	else if (rc < 0)
+		fail_nomem(x);
+}
+
+static void consume_held(struct xml_stream *x, size_t n)
+{
+	if (n == x->held->n)
+		drop_held(x);
+	else
+		buf_consume(x->held, n);
+}
+
+/* ---- long tokens: expat scans an unfinished token again from its beginning with each call. So when one is long,
+ * what comes is held until it can end the token or is a quarter of it: then the work is linear, and a complete
+ * element is still delivered with its last octet. */
+
+static enum token token_kind(struct sl t)
+{
+	if (t.p[0] == '&')
+		return TOKEN_REFERENCE;
+	if (t.p[0] != '<')
+		return TOKEN_OTHER;
+	return t.p[1] == '?' ? TOKEN_PI : t.p[1] != '!' ? TOKEN_TAG : t.p[2] == '-' ? TOKEN_COMMENT : TOKEN_OTHER;
+}
+
+/* More of the token; true if it may end in there. */
+static bool token_scan(struct xml_stream *x, struct sl d)
+{
+	bool end = false;
+
+	for (size_t i = 0; i < d.n; i++) {
+		char c = d.p[i];
+		switch (x->token) {
+		case TOKEN_TAG:
+			if (x->token_mark == c)
+				x->token_mark = 0;
+			else if (!x->token_mark && (c == '\'' || c == '"'))
+				x->token_mark = c;
+			else
+				end |= c == '>' && !x->token_mark;
+			break;
+		case TOKEN_COMMENT:
+		case TOKEN_PI:
+			end |= c == '>' && x->token_mark == (x->token == TOKEN_PI ? '?' : '-');
+			x->token_mark = c;
+			break;
+		case TOKEN_REFERENCE:
+			end |= c == ';';
+			break;
+		default:
+			break;
+		}
+	}
+	return end;
+}
+
+/* After all that is there has been parsed: is there an unfinished long token? */
+static void token_note(struct xml_stream *x)
+{
+	unsigned long n = x->p && x->fed != x->mark ? x->fed - event_end(x) : 0;
+	struct sl in = n >= LONG_TOKEN ? unparsed(x) : SL_NULL;
+
+	x->token = TOKEN_SHORT;
+	if (in.n < n || n < LONG_TOKEN)
+		return;
+	in = sl_sub(in, in.n - n, in.n);
+	x->token = (uint8_t)token_kind(in);
+	x->token_mark = 0;
+	token_scan(x, sl_sub(in, 1, in.n));
+}
+
+/* True if d has been put aside. */
+static bool token_defer(struct xml_stream *x, struct sl d)
+{
+	unsigned long token = x->fed - event_end(x);
+	size_t n = held(x).n + d.n, enough = token / 4 < XML_HELD_MAX / 2 ? token / 4 : XML_HELD_MAX / 2;
+
+	if (token_scan(x, d) || n >= enough || x->fed - x->mark + n > x->lim->stanza_octets)
+		return false;
+	hold(x, d);
+	return !x->fail;
+}
+
 /* What expat has been given and has not yet parsed goes in front of what is held. */
 static int take_rest(struct xml_stream *x)
 {
-	struct sl rest = unparsed(x);
-	struct buf b;
+	struct sl rest = unparsed(x), behind = held(x);
+	struct buf *b;
 
 	if (x->fed == x->mark)
 		return 0;
-	if (!rest.n)
-		return E_INTERNAL;
-	buf_init(&b, SIZE_MAX / 4);
-	if (buf_add(&b, rest) < 0 || buf_add(&b, buf_sl(&x->held)) < 0) {
-		buf_free(&b);
+	b = rest.n ? base_malloc(sizeof(*b)) : NULL;
+	if (!b)
+		return E_NOMEM;
+	buf_init(b, rest.n + XML_HELD_MAX);
+	if (buf_add(b, rest) < 0 || buf_add(b, behind) < 0) {
+		buf_free(b);
+		free(b);
 		return E_NOMEM;
 	}
-	b.max = x->held.max;
-	buf_free(&x->held);
+	drop_held(x);
 	x->held = b;
 	return 0;
 }
@@ -755,6 +888,8 @@ static void restart(struct xml_stream *x)
 		fail_nomem(x);
 		return;
 	}
+	if (!x->paused)
+		drop_held(x);
 	reset(x);
 }
 
@@ -775,6 +910,7 @@ static int settle(struct xml_stream *x, enum XML_Status st)
 	if (x->fail || x->closed) {
 		parser_put(x);
 		drop_stanza(x);
+		drop_held(x);
 		return x->fail ? x->fail : E_CLOSED;
 	}
 	return x->paused ? XML_PAUSE : 0;
@@ -804,7 +940,7 @@ static void check_start(struct xml_stream *x, struct sl d)
 static size_t step(struct xml_stream *x, struct sl d, enum XML_Status *st_r)
 {
 	size_t room = (size_t)(x->lim->stanza_octets + 1ul - (x->fed - x->mark));
-	size_t n = d.n < PIECE_OCTETS ? d.n : PIECE_OCTETS;
+	size_t n = (x->fed - x->mark) / 2; /* more for a long stanza: it may be one token */
 
 	*st_r = XML_STATUS_OK;
 	check_start(x, d);
@@ -812,8 +948,12 @@ static size_t step(struct xml_stream *x, struct sl d, enum XML_Status *st_r)
 		fail_nomem(x);
 	if (x->fail)
 		return 0;
+	if (n < PIECE_OCTETS)
+		n = PIECE_OCTETS;
 	if (n > room)
 		n = room;
+	if (n > d.n)
+		n = d.n;
 	x->fed += n;
 	*st_r = XML_Parse(x->p, d.p, (int)n, 0);
 	return n;
@@ -825,35 +965,39 @@ static int run(struct xml_stream *x, struct sl d)
 	enum XML_Status st;
 	int rc = 0;
 
+	if (x->token && token_defer(x, d))
+		return 0;
+
 	if (x->suspended) {
 		x->suspended = false;
 		rc = settle(x, XML_ResumeParser(x->p));
 	}
-	while (rc == 0 && (x->held.n || d.n)) {
-		bool from_held = x->held.n;
-		struct sl in = from_held ? buf_sl(&x->held) : d;
+	while (rc == 0 && (x->held || d.n)) {
+		bool from_held = x->held;
+		struct sl in = from_held ? held(x) : d;
 		size_t n = leading_space(x, in);
 		st = XML_STATUS_OK;
 		if (n < in.n)
 			n += step(x, sl_sub(in, n, in.n), &st);
 		x->octets += n;
 		if (from_held)
-			buf_consume(&x->held, n);
+			consume_held(x, n);
 		else
 			d = sl_sub(d, n, d.n);
 		rc = settle(x, st);
 	}
-	if (rc == XML_PAUSE && buf_add(&x->held, d) < 0) {
-		fail(x, E_LIMIT, "policy-violation", "too much sent while paused");
-		return settle(x, XML_STATUS_OK);
-	}
-	return rc;
+	if (rc == 0)
+		token_note(x);
+	if (rc != XML_PAUSE)
+		return rc;
+	hold(x, d);
+	return x->fail ? settle(x, XML_STATUS_OK) : rc;
 }
 
 static void destroy(struct xml_stream *x)
 {
 	reset(x);
-	buf_free(&x->held);
+	drop_held(x);
 	free(x);
 }
 
@@ -887,9 +1031,10 @@ int xml_stream_feed(struct xml_stream *x, struct sl data, struct err *e)
 		return 0;
 	if (!x->paused)
 		return run_guarded(x, data, e);
-	if (buf_add(&x->held, data) == 0)
+	hold(x, data);
+	if (!x->fail)
 		return XML_PAUSE;
-	fail(x, E_LIMIT, "policy-violation", "too much sent while paused");
+	settle(x, XML_STATUS_OK);
 	return err_set(e, x->fail, x->fail_clause, "%s", x->fail_text);
 }
 
@@ -897,6 +1042,8 @@ int xml_stream_resume(struct xml_stream *x, struct err *e)
 {
 	if (x->busy || !x->paused)
 		return 0;
+	if (x->fail)
+		return err_set(e, x->fail, x->fail_clause, "%s", x->fail_text);
 	x->paused = false;
 	return run_guarded(x, SL_NULL, e);
 }
@@ -916,10 +1063,10 @@ void xml_stream_restart(struct xml_stream *x)
 
 size_t xml_stream_unread(const struct xml_stream *x)
 {
-	struct sl in = x->suspended ? unparsed(x) : SL_NULL, held = buf_sl(&x->held);
+	struct sl in = x->suspended ? unparsed(x) : SL_NULL, behind = x->paused ? held(x) : SL_NULL;
 	size_t space = count_space(in);
 
-	return space < in.n ? in.n - space + held.n : held.n - count_space(held);
+	return space < in.n ? in.n - space + behind.n : behind.n - count_space(behind);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -932,7 +1079,6 @@ int xml_stream_new(struct xml_pool *p, const struct xml_limits *lim, const struc
 	if (!x)
 		return E_NOMEM;
 	*x = (struct xml_stream){ .pool = p, .lim = lim, .ops = ops, .self = self, .first_hint = FIRST_HINT };
-	buf_init(&x->held, XML_HELD_MAX);
 	*x_r = x;
 	return 0;
 }

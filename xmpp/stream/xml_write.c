@@ -38,11 +38,31 @@ static const uint8_t class_any[256] = {
 	['"'] = ESC_QUOT,
 };
 
+#define EACH(c)    (0x0101010101010101ull * (c))
+#define ANY_ZERO(v) (((v) - EACH(1)) & ~(v) & EACH(0x80))
+
+/* Eight octets at once: none of them is in any of the classes. */
+static inline bool all_plain(const char *p)
+{
+	uint64_t v, bad;
+
+	memcpy(&v, p, 8);
+	bad = (v - EACH(0x20)) & ~v & EACH(0x80);   /* a control character */
+	bad |= ANY_ZERO((v | EACH(1)) ^ EACH('\'')); /* ' or & */
+	bad |= ANY_ZERO((v | EACH(2)) ^ EACH('>'));  /* < or > */
+	bad |= ANY_ZERO(v ^ EACH('"'));
+	return !bad;
+}
+
 static void put_escaped(struct xml_out *w, struct sl s, const uint8_t *class)
 {
 	size_t run = 0;
 
 	for (size_t i = 0; i < s.n; i++) {
+		while (s.n - i >= 8 && all_plain(s.p + i))
+			i += 8;
+		if (i == s.n)
+			break;
 		unsigned c = class[(unsigned char)s.p[i]];
 		if (c == ESC_NO)
 			continue;

@@ -85,6 +85,7 @@ struct config {
 	struct sl state_dir, control_socket, control_group;
 	uint32_t log_level; /* enum log_level */
 	bool syslog;
+	uint32_t stop_seconds;
 	uint32_t workers;       /* 0: one a CPU */
 	uint32_t event_backend; /* enum config_event_backend */
 
@@ -178,6 +179,8 @@ void config_compare(const struct config *old, const struct config *now, enum con
 /* One link from {"name": ..., "host": ..., "password": ...}: what `link add` brings and what a
  * store keeps. All text is in one allocation: free with config_link_free. */
 int config_link_from_json(const json_t *settings, struct config_link **l_r, struct err *e);
+/* A copy of its own, to be freed the same way. */
+int config_link_copy(const struct config_link *from, struct config_link **l_r, struct err *e);
 void config_link_free(struct config_link **l);
 
 /* "192.0.2.1:5222", "[2001:db8::1]:5222", "*:5222": host (without brackets) into dst. 0, E_SYNTAX,

@@ -111,7 +111,7 @@ static bool copy_texts(struct entry *en, const struct store_queue_entry *q)
 
 struct entry *entry_new(struct out *o, const struct store_queue_entry *q, struct err *e)
 {
-	struct gsm_split_cfg sc = { .max_parts = o->a->cfg->sms.max_parts };
+	struct gsm_split_cfg sc = { .encs = app_encodings(o->a, q->to_number), .max_parts = o->a->cfg->sms.max_parts };
 	struct entry *en = calloc(1, sizeof(*en));
 	int rc = E_NOMEM;
 

@@ -1,6 +1,6 @@
 /* hal.h - the hardware abstraction: what a driver offers, and what its host gives it (DESIGN section 7).
  *
- * Drivers are behind ops tables and know nothing of XMPP, SMPP or the store. Classes: radio (SMS now; USSD, voice, signal with the
+ * State that must survive lies in the working folder, which is the process's own. Drivers are behind ops tables and know nothing of XMPP, SMPP or the store. Classes: radio (SMS now; USSD, voice, signal with the
  * modem drivers), line and chassis (later steps). A driver runs in its host's loop and never blocks; it owns what it makes.
  *
  * Rules for every class: a request is answered by exactly one completion, which carries the request's cookie; events are copied by
@@ -36,7 +36,6 @@ enum hal_report { HAL_REPORT_DELIVERED, HAL_REPORT_FAILED, HAL_REPORT_EXPIRED };
 struct hal_host {                 /* given to a driver; outlives it */
 	struct loop *loop;
 	void *arg;
-	const char *state_dir;    /* for what must survive; "." is the process's folder */
 	void (*radio_state)(void *arg, struct hal_radio *r, bool up, const char *why);
 	/* Completion of sms_send. reference: the network's name of the message (HAL_OK); text: the reason otherwise. */
 	void (*sms_sent)(void *arg, struct hal_radio *r, uint64_t cookie, enum hal_result res, struct sl reference, const char *text);

@@ -174,7 +174,7 @@ static void do_done(struct store_op *op)
 	*(bool *)op->arg = true;
 }
 
-int rh_do(struct rh *h, struct store_op *op)
+static int rh_do(struct rh *h, struct store_op *op)
 {
 	bool done = false;
 
@@ -249,6 +249,33 @@ void rh_sm_get(struct rh *h, const char *id, struct store_sm_get *g)
 	store_op_init(&g->op, STORE_SM_GET, do_done, &done);
 	g->sm_id = sl_cstr(id);
 	store_submit(h->store, &g->op);
+	while (!done)
+		rh_turn(h, 1);
+}
+
+void rh_put(struct rh *h, struct store_roster_put *p)
+{
+	struct store_roster_put q;
+	bool done = false;
+
+	store_op_init(&q.op, STORE_ROSTER_PUT, do_done, &done);
+	q.owner = p->owner;
+	q.item = p->item;
+	store_submit(h->store, &q.op);
+	while (!done)
+		rh_turn(h, 1);
+	store_op_fini(&q.op);
+}
+
+void rh_roster(struct rh *h, const char *owner, struct store_roster_load *l)
+{
+	bool done = false;
+
+	rh_settle(h);
+	memset(l, 0, sizeof(*l));
+	store_op_init(&l->op, STORE_ROSTER_LOAD, do_done, &done);
+	l->owner = sl_cstr(owner);
+	store_submit(h->store, &l->op);
 	while (!done)
 		rh_turn(h, 1);
 }
@@ -481,21 +508,31 @@ static void on_bound(struct session *s, int rc)
 	f->bound_rc = rc;
 }
 
-static void login(struct rh *h, struct sl name, bool sm)
+static void login_as(struct rh *h, struct sl name, const char *jid, bool sm)
 {
-	size_t slash = sl_find(name, '/', 0);
-	char jid[256];
-	struct fake *f;
+	struct fake *f = fake_new(h, name, jid, sm);
 
-	snprintf(jid, sizeof(jid), SLFMT "@localhost" SLFMT, SLARG(sl_sub(name, 0, slash)),
-		 SLARG(sl_sub(name, slash, name.n)));
-	f = fake_new(h, name, jid, sm);
 	enter(f);
 	session_bind(&f->s, on_bound);
 	for (int i = 0; i < WAIT_MS && !f->bound; i++)
 		rh_turn(h, 1);
 	if (!f->bound)
 		fail_msg("%s: no answer to the bind", h->where);
+}
+
+static void login(struct rh *h, struct sl name, bool sm)
+{
+	size_t slash = sl_find(name, '/', 0);
+	char jid[256];
+
+	snprintf(jid, sizeof(jid), SLFMT "@localhost" SLFMT, SLARG(sl_sub(name, 0, slash)),
+		 SLARG(sl_sub(name, slash, name.n)));
+	login_as(h, name, jid, sm);
+}
+
+void rh_login_as(struct rh *h, const char *name, const char *jid)
+{
+	login_as(h, sl_cstr(name), jid, false);
 }
 
 static void attach(struct rh *h, struct sl name, bool sm)

@@ -197,6 +197,18 @@ void deliver_item(struct user *u, struct item *it)
 	}
 }
 
+void user_answer(struct user *u, struct stanza *st)
+{
+	struct item it = { .st = st };
+
+	if (!st || stanza_seal(st))
+		stanza_unref(&st);
+	else if (user_ready(u) && sl_eq(st->to.bare, u->jid.bare))
+		deliver_item(u, &it);
+	else
+		route_item(u->w, it);
+}
+
 /* ---- offline mail (CUST-11) --------------------------------------------------------------------------------- */
 
 /* XEP-0203, from the host that kept it. */

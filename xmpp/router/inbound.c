@@ -65,6 +65,8 @@ static void forward(struct worker *w, struct session *s, struct item *it)
 		iq_self(s, it);
 	else if (jid_is_null(&it->st->to))
 		item_free(it); /* broadcast presence of a session that is gone, or a component's mistake */
+	else if (client)
+		route_from(s->user, *it);
 	else
 		route_item(w, *it);
 }

@@ -132,6 +132,15 @@ void route_item(struct worker *w, struct item it)
 		post(w, owner, &it);
 }
 
+void route_from(struct user *u, struct item it)
+{
+	if (u->unsettled)
+		for (const struct service *const *s = u->w->services->list; *s; s++)
+			if ((*s)->defer && (*s)->defer(u, it) == SVC_HANDLED)
+				return;
+	route_item(u->w, it);
+}
+
 /* A stanza from another worker: input from outside, so it is classified again. */
 void route_msg(void *worker, struct bus_msg *m)
 {

@@ -24,6 +24,7 @@ struct user {
 	struct loop_timer idle;
 	uint32_t refs;               /* sessions, mail in flight, operations under way: not freed while > 0 */
 	uint32_t mail_count;         /* rows stored and not in flight: never less than there are */
+	uint32_t unsettled;          /* changes that wait for their commits: what the user sends waits behind them */
 	uint16_t nsessions, navailable;
 	bool used;                   /* since the timer was set */
 	bool stale;                  /* load again when the load under way is done */
@@ -45,10 +46,21 @@ struct user *user_get(struct worker *w, struct sl bare);
 struct user *user_find(struct worker *w, struct sl bare);
 struct session *user_session(struct user *u, struct sl resource);
 
+/* A stanza on its way to its recipient, with what is known of its row. */
+struct item {
+	struct stanza *st;
+	uint64_t mail_id;            /* 0: no row */
+	struct mail_row *row;        /* a reference, or NULL: the row is committed (or there is none) */
+};
+void item_free(struct item *it);
+void route_item(struct worker *w, struct item it_take); /* as route, below */
+
 /* Route a sealed stanza to s->to, wherever it belongs; takes it. mail_id: its row, or 0. An undeliverable stanza is
  * answered to its sender by RFC 6121 8.5 and 6120 10; errors are dropped. Any worker; keeps order per sender and
  * recipient. */
 void route(struct worker *w, struct stanza *st_take, uint64_t mail_id);
+/* The same for what an account sends: behind its changes that wait for commits. */
+void route_from(struct user *u, struct item it_take);
 /* Answer a stanza with an error (no-op for those that must not be answered). */
 void route_error(struct worker *w, const struct stanza *st, enum stanza_cond c, struct sl text);
 /* A copy of st, which must be sealed, with other addresses (NULL: the same) for to: the children are shared. */
@@ -57,6 +69,8 @@ void route_copy(struct worker *w, struct stanza *st, const struct jid *from, con
 int stanza_restore(struct sl xml, struct stanza **st_r);
 /* Seal and route a stanza that was built here: NULL and failures to seal are dropped. */
 void route_new(struct worker *w, struct stanza *st_take);
+/* The same for an answer to a session of u: delivered at once, where route would do it at the end of the turn. */
+void user_answer(struct user *u, struct stanza *st_take);
 /* Deliver to one session, with its own trailing children. */
 void session_send(struct session *s, struct stanza *st, struct sl extra);
 void session_send_take(struct session *s, struct stanza *st_take);
@@ -99,6 +113,8 @@ struct service {
 	void (*user_freed)(struct user *u);
 	void (*session_bound)(struct session *s);
 	void (*session_ended)(struct session *s);           /* still in user->sessions */
+	/* The user is unsettled: route the item (taken) when what is under way is through. */
+	int (*defer)(struct user *u, struct item it_take);
 	int (*presence_out)(struct session *s, struct stanza *st); /* from the client; sealed */
 	int (*presence_in)(struct user *u, struct stanza *st);     /* to the account's bare JID; sealed */
 	void (*available)(struct session *s);               /* initial presence was sent */

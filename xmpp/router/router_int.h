@@ -26,14 +26,6 @@ struct mail_row {
 	char text[];                 /* sm_id, then the stanza */
 };
 
-/* A stanza on its way to its recipient, with what is known of its row. */
-struct item {
-	struct stanza *st;
-	uint64_t mail_id;            /* 0: no row */
-	struct mail_row *row;        /* a reference, or NULL: the row is committed (or there is none) */
-};
-void item_free(struct item *it);
-
 /* Serialise st (sealed) into a new row for owner and submit it. c may be NULL. st is referenced. NULL: out of memory. */
 struct mail_row *mail_row_write(struct worker *w, struct stanza *st, struct sl owner, struct custody *c, struct sl origin,
 				uint64_t expires_ms, void (*committed)(struct mail_row *r, int rc, void *arg), void *arg);
@@ -134,8 +126,7 @@ struct router {
 	struct store_mail_maxid maxid;
 };
 
-/* Takes the item. */
-void route_item(struct worker *w, struct item it);
+/* Take the item. */
 void host_item(struct worker *w, struct item *it);
 void user_item(struct worker *w, struct item *it);
 void component_item(struct worker *w, struct item *it);

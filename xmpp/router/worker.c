@@ -150,6 +150,12 @@ void core_config_unref(const struct core_config *c)
 
 void router_bus_init(struct bus *b)
 {
+	struct err e = { 0 };
+
+	if (fsm_def_prepare(&user_fsm, &e) != 0) {
+		log_ev(LOG_L_ERROR, "router.fsm", KE(&e));
+		abort();
+	}
 	bus_on(b, CORE_MSG_STANZA, route_msg);
 	bus_on(b, CORE_MSG_ACCOUNT, user_account_msg);
 	bus_on(b, CORE_MSG_EXPIRED, expire_msg);

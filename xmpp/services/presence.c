@@ -141,7 +141,7 @@ static void direct(struct session *s, struct stanza *st)
 		route_error(s->w, st, SC_RESOURCE_CONSTRAINT, SL("too many directed presences"));
 		return;
 	}
-	route(s->w, stanza_ref(st), 0);
+	route_from(s->user, (struct item){ .st = stanza_ref(st) });
 }
 
 /* ---- the client's own presence ----------------------------------------------------------------------------------- */
@@ -311,7 +311,7 @@ static int presence_out(struct session *s, struct stanza *st)
 		break;
 	default: /* a probe or an error; without an address it says nothing */
 		if (!jid_is_null(&st->to))
-			route(s->w, stanza_ref(st), 0);
+			route_from(s->user, (struct item){ .st = stanza_ref(st) });
 		break;
 	}
 	return SVC_HANDLED;
@@ -335,10 +335,8 @@ static void probed(struct user *u, const struct stanza *st)
 	}
 }
 
-static int presence_in(struct user *u, struct stanza *st)
+static void presence_in_now(struct user *u, struct stanza *st)
 {
-	if (jid_is_null(&st->from))
-		return SVC_HANDLED;
 	switch (st->type) {
 	case ST_NONE:
 	case ST_UNAVAILABLE:
@@ -357,6 +355,24 @@ static int presence_in(struct user *u, struct stanza *st)
 	default:
 		subscription_in(u, st);
 		break;
+	}
+}
+
+/* PRES-10: behind the subscription changes that came before it and wait for their commits. */
+static int presence_in(struct user *u, struct stanza *st)
+{
+	struct change *c;
+
+	if (jid_is_null(&st->from))
+		return SVC_HANDLED;
+	c = u->unsettled && (st->type == ST_NONE || st->type == ST_UNAVAILABLE || st->type == ST_PROBE) ?
+		    change_new(u) :
+		    NULL;
+	if (c) {
+		change_call(c, presence_in_now, st);
+		change_submit(c);
+	} else {
+		presence_in_now(u, st);
 	}
 	return SVC_HANDLED;
 }

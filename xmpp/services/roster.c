@@ -234,6 +234,7 @@ struct out {
 	struct stanza *st;
 	struct sl jid;
 	void (*fn)(struct user *u, struct stanza *st);
+	struct item it;
 };
 
 struct change {
@@ -271,8 +272,10 @@ void change_free(struct change *c)
 {
 	struct arena *a = c->a;
 
-	for (struct out *o = c->first; o; o = o->next)
+	for (struct out *o = c->first; o; o = o->next) {
 		stanza_unref(&o->st);
+		item_free(&o->it);
+	}
 	stanza_unref(&c->blame);
 	user_release(c->u);
 	arena_free(&a);
@@ -464,6 +467,10 @@ static void perform(struct change *c, struct out *o)
 		route_new(u->w, o->st);
 		o->st = NULL;
 		break;
+	case CH_ANSWER:
+		user_answer(u, o->st);
+		o->st = NULL;
+		break;
 	case CH_AVAILABLE:
 		to_sessions(u, o->st, false);
 		break;
@@ -482,6 +489,10 @@ static void perform(struct change *c, struct out *o)
 	case CH_CALL:
 		o->fn(u, o->st);
 		break;
+	case CH_ITEM:
+		route_item(u->w, o->it);
+		o->it = (struct item){ 0 };
+		break;
 	}
 }
 
@@ -495,6 +506,7 @@ static void run_changes(struct user *u)
 		if (!c->done)
 			return;
 		list_remove(&c->node);
+		u->unsettled--;
 		if (c->rc == 0) {
 			for (struct out *o = c->first; o; o = o->next)
 				perform(c, o);
@@ -537,6 +549,7 @@ void change_submit(struct change *c)
 		return;
 	u = c->u;
 	list_append(&u->roster->changes, &c->node);
+	u->unsettled++;
 	if (c->kind == CH_PUT) {
 		struct store_roster_put p = c->put;
 
@@ -551,6 +564,22 @@ void change_submit(struct change *c)
 		c->done = true;
 		run_changes(u);
 	}
+}
+
+/* DELIV-3: the order of what the user sends. */
+static int defer(struct user *u, struct item it)
+{
+	struct change *c = list_empty(&u->roster->changes) ? NULL : change_new(u);
+	struct out *o = c ? out_add(c, CH_ITEM) : NULL;
+
+	if (!o) {
+		if (c)
+			change_free(c);
+		return SVC_PASS;
+	}
+	o->it = it;
+	change_submit(c);
+	return SVC_HANDLED;
 }
 
 /* ---- the iqs ---------------------------------------------------------------------------------------------------------------- */
@@ -573,7 +602,7 @@ static void send_roster(struct user *u, struct stanza *st)
 			stanza_unref(&res);
 	}
 	if (res)
-		route_new(u->w, res);
+		user_answer(u, res);
 	else
 		route_error(u->w, st, SC_RESOURCE_CONSTRAINT, SL_NULL);
 }
@@ -645,7 +674,7 @@ static void set_result(struct change *ch, struct stanza *st)
 
 	if (stanza_iq_result(st, &res))
 		res = NULL;
-	change_out(ch, CH_ROUTE, res);
+	change_out(ch, CH_ANSWER, res);
 }
 
 /* A stanza about the subscription that the server sends for the user. */
@@ -753,4 +782,5 @@ const struct service svc_roster = {
 	.iq = iqs,
 	.user_loaded = user_loaded,
 	.user_freed = roster_free,
+	.defer = defer,
 };

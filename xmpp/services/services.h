@@ -87,12 +87,14 @@ enum sub_state roster_state(const struct user *u, struct sl jid);
 struct change;
 enum change_out {
 	CH_ROUTE,      /* route the stanza */
+	CH_ANSWER,     /* the same, to a session of the user: at once, so that it keeps its place among pushes */
 	CH_AVAILABLE,  /* deliver it to all available sessions */
 	CH_INTERESTED, /* deliver it to all sessions that asked for the roster */
 	CH_PUSH,       /* roster push (built here) */
 	CH_PRESENCE,   /* send the presence of every available session to the JID */
 	CH_GONE,       /* send unavailable presence of every available session to the JID */
 	CH_CALL,       /* call fn(user, stanza) */
+	CH_ITEM,       /* route the item */
 };
 struct change *change_new(struct user *u);
 /* The stanza is taken (NULL marks the change as out of memory). */

@@ -7,6 +7,7 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -90,9 +91,17 @@ static void test_settings(void **state)
 {
 	struct store_rig *r = *state;
 
+	struct stat st;
+	char wal[200];
+
 	open_ok(r);
 	put_meta(r, SL("k"), SL("v"));
 	assert_true(meta_is(r, SL("k"), SL("v")));
+	snprintf(wal, sizeof(wal), "%s-wal", r->path);
+	assert_int_equal(stat(r->path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(stat(wal, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
 	rig_close(r);
 	open_ok(r);
 	assert_true(meta_is(r, SL("k"), SL("v")));

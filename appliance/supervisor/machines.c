@@ -1,11 +1,15 @@
 /* machines.c - the table of all machines, and their pages in docs/fsm/. See machines.h. */
 #include "appliance/supervisor/machines.h"
+#include "appliance/supervisor/process.h"
+#include "xmpp/router/router.h"
 
 #include <errno.h>
 #include <sys/stat.h>
 
 /* One line a machine, in the order of the index. */
 const struct fsm_def *const machines[] = {
+	&child_fsm,
+	&user_fsm,
 	NULL,
 };
 

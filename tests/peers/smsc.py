@@ -170,9 +170,9 @@ text = ""
 
     def start(self):
         conf = os.path.join(self.dir, "kannel.conf")
-        self.bearerbox = Process(["/usr/sbin/bearerbox", conf], os.path.join(self.dir, "bearerbox.log"))
+        self.bearerbox = Process(["/usr/sbin/bearerbox", "-v", "4", conf], os.path.join(self.dir, "bearerbox.log"))
         self.bearerbox.until(lambda: listens(self.box), "bearerbox")
-        self.smsbox = Process(["/usr/sbin/smsbox", conf], os.path.join(self.dir, "smsbox.log"))
+        self.smsbox = Process(["/usr/sbin/smsbox", "-v", "4", conf], os.path.join(self.dir, "smsbox.log"))
         self.smsbox.until(lambda: listens(self.http), "smsbox")
 
     def pids(self):

@@ -59,6 +59,26 @@ struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bo
 	return best;
 }
 
+unsigned app_encodings(const struct sms_app *a, struct sl number)
+{
+	unsigned encs = ~0u, any = 0;
+
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
+		if (a->bearer[i] && bearer_serves(a->bearer[i], number) && bearer_encodings(a->bearer[i])) {
+			encs &= bearer_encodings(a->bearer[i]);
+			any = 1;
+		}
+	return any ? encs : 0;
+}
+
+bool app_serves(const struct sms_app *a, struct sl number)
+{
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
+		if (a->bearer[i] && bearer_serves(a->bearer[i], number))
+			return true;
+	return false;
+}
+
 static void on_state(void *arg, struct bearer *b)
 {
 	struct sms_app *a = arg;

@@ -111,7 +111,7 @@ static bool copy_texts(struct entry *en, const struct store_queue_entry *q)
 
 struct entry *entry_new(struct out *o, const struct store_queue_entry *q, struct err *e)
 {
-	struct gsm_split_cfg sc = { .max_parts = o->a->cfg->sms.max_parts };
+	struct gsm_split_cfg sc = { .encs = app_encodings(o->a, q->to_number), .max_parts = o->a->cfg->sms.max_parts };
 	struct entry *en = calloc(1, sizeof(*en));
 	int rc = E_NOMEM;
 
@@ -359,6 +359,9 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 		cond = "item-not-found";
 		snprintf(text, sizeof(text), "This is no telephone number: %s.", e.text);
 		why = text;
+	} else if (!app_serves(a, sl_cstr(to))) {
+		cond = "item-not-found"; /* MSG-9 */
+		why = "No link of this gateway reaches that number.";
 	} else if (from.n == 0) {
 		cond = "not-allowed";
 		why = "Your account has no telephone number. Ask your administrator for one.";

@@ -231,21 +231,30 @@ static void later(struct work *w)
 	loop_timer_set(w->o->a->loop, &w->timer, RETRY_MS, on_retry);
 }
 
+static void give_up(struct work *w)
+{
+	sms_count(w->o->a, SMS_CNT_RECEIPT_UNMATCHED);
+	log_ev(LOG_L_INFO, "sms.receipt.unmatched", KC("id", w->nkeys ? w->key[0] : ""));
+	answer(w, 0);
+}
+
 static void on_unmatched(struct loop_timer *t)
 {
 	struct work *w = container_of(t, struct work, timer);
 
 	w->o->nunmatched--;
-	sms_count(w->o->a, SMS_CNT_RECEIPT_UNMATCHED);
-	log_ev(LOG_L_WARN, "sms.receipt.unmatched", KC("id", w->nkeys ? w->key[0] : ""));
-	answer(w, 0);
+	give_up(w);
 }
 
-/* DLV-2: it may be early. */
-static void unmatched(struct work *w)
+/* DLV-2: it may be early, if there is anything that it could be early for. */
+static void unmatched(struct work *w, bool early)
 {
 	struct outcome *o = w->o;
 
+	if (!early && out_open_parts(o->a->out) == 0) {
+		give_up(w);
+		return;
+	}
 	if (o->nunmatched >= UNMATCHED_MAX) {
 		struct work *oldest = LIST_ENTRY(o->unmatched.next, struct work, node);
 		loop_timer_clear(&oldest->timer);
@@ -390,7 +399,7 @@ static void found(struct store_op *op)
 		if (++w->tried < w->nkeys)
 			look_up(w);
 		else
-			unmatched(w);
+			unmatched(w, false);
 		return;
 	}
 	w->entry = g->entry_r.id;
@@ -443,7 +452,7 @@ void outcome_receipt(struct outcome *o, struct bearer *b, const struct sms_recei
 		early |= out_has_key(o->a->out, r->key[i]);
 	}
 	if (w->nkeys == 0 || early) /* accepted, but not committed yet: outcome_key_known comes */
-		unmatched(w);
+		unmatched(w, early);
 	else
 		look_up(w);
 }

@@ -127,6 +127,10 @@ void app_finish(struct sms_app *a);
 /* The bearer for a number: longest prefix, then lowest cost, among those up with room; `link` (or the account's) is preferred where it
  * is set. NULL: none now. any_r: one serves the number at all. */
 struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bool *any_r);
+/* What all bearers that serve the number can carry (bits for gsm_split_cfg.encs), so that a text is cut once; 0: the default. */
+unsigned app_encodings(const struct sms_app *a, struct sl number);
+/* Some bearer serves it, up or not. */
+bool app_serves(const struct sms_app *a, struct sl number);
 struct bearer *app_bearer(struct sms_app *a, struct sl name);
 unsigned app_bearer_slot(const struct sms_app *a, const struct bearer *b);
 int app_bearer_add(struct sms_app *a, const struct config_link *l, bool from_config, struct err *e);

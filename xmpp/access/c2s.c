@@ -185,14 +185,12 @@ static void paused(struct stream *s)
 		return;
 	}
 	xml_stream_restart(s->xml);
-	conn_flush(s->conn);
 	if (conn_tls_server(s->conn, s->host->tls, &e) != 0) {
 		log_ev(LOG_L_INFO, "c2s.tls_failed", KE(&e));
 		conn_kill(s->conn);
 		return;
 	}
-	s->paused = false;
-	conn_read_resume(s->conn);
+	conn_read_resume(s->conn); /* the parser goes on when TLS is up */
 }
 
 /* ---- connection
@@ -201,6 +199,7 @@ static void paused(struct stream *s)
 static void tls_up(struct stream *s)
 {
 	fsm_event(&s->f, C2S_EV_TLS_UP, NULL);
+	stream_resume_input(s);
 }
 
 static void lost(struct stream *s, const struct err *why)

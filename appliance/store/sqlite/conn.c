@@ -59,6 +59,17 @@ static int lock_file(const char *path, int *fd_r, struct err *e)
 	return 0;
 }
 
+/* SQLite would make it readable for all; the log and its index get the mode of the database file. */
+static int create_private(const char *path, struct err *e)
+{
+	int fd = open(path, O_RDWR | O_CREAT, 0600);
+
+	if (fd < 0)
+		return err_errno(e, E_IO, "cannot open %s", path);
+	close(fd);
+	return 0;
+}
+
 static int open_db(struct store_conn *c, struct err *e)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -66,7 +77,7 @@ static int open_db(struct store_conn *c, struct err *e)
 	int rc;
 
 	pthread_once(&once, configure_once);
-	rc = sqlite3_open_v2(c->path, &c->db, c->writer ? flags | SQLITE_OPEN_CREATE : flags, NULL);
+	rc = sqlite3_open_v2(c->path, &c->db, flags, NULL);
 	if (rc != SQLITE_OK)
 		return sq_db_error(c, rc, "open", e);
 	sqlite3_extended_result_codes(c->db, 1);
@@ -144,6 +155,8 @@ static int open_writer(struct store_conn *c, const struct store_cfg *cfg, struct
 {
 	int rc = lock_file(c->path, &c->lock_fd, e);
 
+	if (rc == 0)
+		rc = create_private(c->path, e);
 	if (rc == 0)
 		rc = open_db(c, e);
 	if (rc == 0)

@@ -1,0 +1,517 @@
+/* Custody: rules CUST-1 to CUST-12 (docs/custody.md), each with a conversation that fails when the rule is broken. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "tests/unit/router_harness.h"
+
+static struct rh *begin(unsigned workers)
+{
+	static const char *const jids[] = { "alice@localhost", "bob@localhost", "carol@localhost", NULL };
+	struct rh *h = rh_new(workers);
+
+	rh_accounts(h, jids);
+	return h;
+}
+
+#define MSG(to, n) "<message to='" to "' type='chat' id='" n "'><body>" n "</body></message>"
+#define OMSG(to, n)                                                                                        \
+	"<message to='" to "' type='chat' id='" n "'><body>" n                                             \
+	"</body><origin-id xmlns='urn:xmpp:sid:0' id='o" n "'/></message>"
+#define GOT(n) "<message type='chat' id='" n "'><body>" n "</body></message>"
+#define ON(s, p) s " > <presence><priority>" p "</priority></presence>\nclear " s "\n"
+
+/* CUST-1, CUST-3, CUST-4: the row is written before; h waits for the commit; delivery inside does not. */
+static void test_h_waits_for_the_commit(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin bob/b\n" ON("bob/b", "0")
+		  "hold\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "bob/b < " GOT("1") "\n"
+		  "h alice/a 0\n"
+		  "release\n"
+		  "h alice/a 1\n"
+		  "rows bob@localhost 1\n"
+		  "ack bob/b\n"
+		  "rows bob@localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-3: what promises nothing counts at once, but not before what came before it. */
+static void test_counts_retire_in_order(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\n"
+		  "alice/a > <presence/>\n"
+		  "h alice/a 1\n"
+		  "hold\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "alice/a > <presence/>\n"
+		  "h alice/a 1\n"
+		  "release\n"
+		  "h alice/a 3\n");
+	rh_free(&h);
+}
+
+static void expect_sm(struct rh *h, const char *id, bool found, uint32_t count)
+{
+	struct store_sm_get g;
+
+	rh_sm_get(h, id, &g);
+	assert_int_equal(g.found_r, found);
+	if (found)
+		assert_int_equal(g.h_r, count);
+	store_op_fini(&g.op);
+}
+
+/* CUST-2: id and count are in the same transaction; kill -9 loses nothing that was counted. */
+static void test_h_is_committed_with_the_row(void **state)
+{
+	struct rh *h = begin(1);
+	char id[32];
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\n");
+	rh_sm_begin(h, "alice/a", id);
+	RH_RUN(h, "alice/a > <presence/>\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "alice/a > " MSG("bob@localhost", "2") "\n"
+		  "h alice/a 3\n"
+		  "fail 100\n"
+		  "alice/a > " MSG("bob@localhost", "3") "\n"
+		  "h alice/a 3\n"
+		  "heal\n");
+	rh_restart(h);
+	expect_sm(h, id, true, 3);
+	RH_RUN(h, "rows bob@localhost 2\n"
+		  "login bob/b\n"
+		  "bob/b > <presence/>\n"
+		  "bob/b < <presence/>\n"
+		  "bob/b < " GOT("1") "\n"
+		  "bob/b < " GOT("2") "\n"
+		  "bob/b -\n");
+	rh_free(&h);
+}
+
+/* CUST-4: what leaves the box waits for the commit, and then has its row's id. */
+static void test_component_waits_for_the_commit(void **state)
+{
+	struct rh *h = begin(2);
+
+	(void)state;
+	RH_RUN(h, "attach gw.localhost sm\n"
+		  "login alice/a\n"
+		  "hold\n"
+		  "alice/a > " MSG("+15550100@gw.localhost", "1") "\n"
+		  "alice/a > <message to='+15550100@gw.localhost' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>\n"
+		  "gw.localhost -\n"
+		  "release\n"
+		  "gw.localhost < <message type='chat' id='1'><body>1</body><custody xmlns='urn:tandem:custody:0' id='*'/></message>\n"
+		  "gw.localhost < <message type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>\n"
+		  "gw.localhost -\n"
+		  "rows gw.localhost 1\n"
+		  "ack gw.localhost\n"
+		  "rows gw.localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-5: an origin-id waits for the commit, everything behind it too, and a duplicate is dropped but counted. */
+static void test_duplicates(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin bob/b\n" ON("bob/b", "0")
+		  "hold\n"
+		  "alice/a > " OMSG("bob@localhost", "1") "\n"
+		  "alice/a > " MSG("bob@localhost", "2") "\n"
+		  "alice/a > <presence to='bob@localhost'/>\n"
+		  "bob/b -\n"
+		  "release\n"
+		  "bob/b < " GOT("1") "\n"
+		  "bob/b < " GOT("2") "\n"
+		  "bob/b < <presence from='alice@localhost/a'/>\n"
+		  "h alice/a 3\n"
+		  "ack bob/b\n"
+		  "alice/a > " OMSG("bob@localhost", "1") "\n"
+		  "alice/a > " MSG("bob@localhost", "2") "\n"
+		  "bob/b < " GOT("2") "\n"
+		  "bob/b -\n"
+		  "h alice/a 5\n");
+	assert_int_equal(rh_counter(h, CNT_MAIL_DUPLICATE), 1);
+	rh_restart(h);
+	RH_RUN(h, "login alice/a sm\nlogin bob/b\nbob/b > <presence/>\n"
+		  "bob/b ~ " GOT("2") "\n"
+		  "clear bob/b\n"
+		  "alice/a > " OMSG("bob@localhost", "1") "\n"
+		  "bob/b -\n"
+		  "h alice/a 1\n");
+	rh_free(&h);
+}
+
+/* CUST-6: nobody there: the sender's row is offline mail; for a sender without XEP-0198 one is written. */
+static void test_offline(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin carol/c\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "settle\n"
+		  "carol/c > " MSG("bob@localhost", "2") "\n"
+		  "rows bob@localhost 2\n"
+		  "alice/a > <message to='bob@localhost' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>\n"
+		  "rows bob@localhost 2\n"
+		  "alice/a -\n"
+		  "carol/c -\n"
+		  "login bob/b\n"
+		  "bob/b > <presence/>\n"
+		  "bob/b < <presence/>\n"
+		  "bob/b < <message id='1' type='chat' from='alice@localhost/a'><body>1</body><delay xmlns='urn:xmpp:delay' from='localhost' stamp='*'/></message>\n"
+		  "bob/b < <message id='2' type='chat' from='carol@localhost/c'><body>2</body><delay xmlns='urn:xmpp:delay' stamp='*'/></message>\n"
+		  "bob/b -\n"
+		  "rows bob@localhost 2\n"
+		  "ack bob/b\n"
+		  "rows bob@localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-6: delivered to several sessions, the row goes with the first acknowledgement. */
+static void test_first_ack_deletes(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin bob/1\nlogin bob/2\n" ON("bob/1", "0") ON("bob/2", "0") "clear bob/1\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "bob/1 < " GOT("1") "\n"
+		  "bob/2 < " GOT("1") "\n"
+		  "rows bob@localhost 1\n"
+		  "ack bob/2\n"
+		  "rows bob@localhost 0\n"
+		  "end bob/1\n"
+		  "rows bob@localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-7: what a session did not acknowledge goes to another session, or becomes offline mail. */
+static void test_undelivered(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin bob/1\nlogin bob/2\n" ON("bob/1", "5") ON("bob/2", "1") "clear bob/1\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "alice/a > " MSG("bob@localhost", "2") "\n"
+		  "settle\n"
+		  "bob/2 -\n"
+		  "ack bob/1 1\n"
+		  "end bob/1\n"
+		  "bob/2 ~ " GOT("2") "\n"
+		  "bob/2 ! " GOT("1") "\n"
+		  "rows bob@localhost 1\n"
+		  "end bob/2\n"
+		  "rows bob@localhost 1\n"
+		  "login bob/3\n"
+		  "bob/3 > <presence/>\n"
+		  "bob/3 ~ <message id='2' type='chat'><delay xmlns='urn:xmpp:delay'/></message>\n"
+		  "bob/3 ! " GOT("1") "\n");
+	rh_free(&h);
+}
+
+/* CUST-7: a promise without a row gets one when it is handed back. */
+static void test_undelivered_without_a_row(void **state)
+{
+	struct rh *h = begin(1);
+	struct stanza *st;
+
+	(void)state;
+	RH_RUN(h, "login bob/b\n" ON("bob/b", "0"));
+	assert_int_equal(stanza_restore(SL("<message from='carol@localhost/c' to='bob@localhost' id='9' type='chat'><body>9</body></message>"), &st), 0);
+	session_undelivered(rh_session(h, "bob/b"), st, NULL);
+	stanza_unref(&st);
+	RH_RUN(h, "end bob/b\n"
+		  "rows bob@localhost 1\n"
+		  "login bob/c\nbob/c > <presence/>\n"
+		  "bob/c ~ " GOT("9") "\n");
+	rh_free(&h);
+}
+
+/* CUST-8: rows have their id; a new stream gets all again, oldest first, with the same ids. */
+static void test_component_resend(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a\n"
+		  "alice/a > " MSG("+1@gw.localhost", "1") "\n"
+		  "alice/a > " MSG("+1@gw.localhost", "2") "\n"
+		  "rows gw.localhost 2\n"
+		  "attach gw.localhost sm\n"
+		  "alice/a > " MSG("+1@gw.localhost", "3") "\n"
+		  "gw.localhost < " GOT("1") "\n"
+		  "gw.localhost < " GOT("2") "\n"
+		  "gw.localhost < " GOT("3") "\n"
+		  "gw.localhost -\n"
+		  "ack gw.localhost 1\n"
+		  "detach gw.localhost\n"
+		  "alice/a > " MSG("+1@gw.localhost", "4") "\n"
+		  "rows gw.localhost 3\n"
+		  "attach gw.localhost sm\n"
+		  "gw.localhost < " GOT("2") "\n"
+		  "gw.localhost < " GOT("3") "\n"
+		  "gw.localhost < " GOT("4") "\n"
+		  "gw.localhost -\n"
+		  "ack gw.localhost\n"
+		  "rows gw.localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-8: many rows are sent a window at a time, in order, and what comes meanwhile comes after. */
+static void test_component_window(void **state)
+{
+	struct rh *h = begin(1);
+	char line[256];
+	unsigned got, total = PAGER_WINDOW * 3;
+
+	(void)state;
+	RH_RUN(h, "login alice/a\n");
+	for (unsigned i = 0; i < total; i++) {
+		snprintf(line, sizeof(line),
+			 "alice/a > <message to='+1@gw.localhost' type='chat' id='%u'><body>x</body></message>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "settle\nattach gw.localhost sm\nsettle\n");
+	got = rh_inbox(h, "gw.localhost");
+	assert_in_range(got, PAGER_PAGE, PAGER_WINDOW);
+	for (unsigned i = total; i < total + PAGER_LATE * 2; i++) {
+		snprintf(line, sizeof(line),
+			 "alice/a > <message to='+1@gw.localhost' type='chat' id='%u'><body>x</body></message>\n", i);
+		RH_RUN(h, line);
+	}
+	total += PAGER_LATE * 2;
+	for (unsigned i = 0; i < total; i++) {
+		snprintf(line, sizeof(line), "gw.localhost < <message type='chat' id='%u'/>\nack gw.localhost 1\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "gw.localhost -\nrows gw.localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-9: a component's events are told apart by their origin-id; errors and receipts are promises too. */
+static void test_component_outbox(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "attach gw.localhost sm\n"
+		  "gw.localhost > <message from='+1@gw.localhost' to='alice@localhost/gone' id='r1'><received xmlns='urn:xmpp:receipts' id='m1'/><origin-id xmlns='urn:xmpp:sid:0' id='e1'/></message>\n"
+		  "gw.localhost > <message from='+1@gw.localhost' to='alice@localhost/gone' type='error' id='m2'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error><origin-id xmlns='urn:xmpp:sid:0' id='e2'/></message>\n"
+		  "h gw.localhost 2\n"
+		  "rows alice@localhost 2\n"
+		  "gw.localhost > <message from='+1@gw.localhost' to='alice@localhost/gone' id='r1'><received xmlns='urn:xmpp:receipts' id='m1'/><origin-id xmlns='urn:xmpp:sid:0' id='e1'/></message>\n"
+		  "h gw.localhost 3\n"
+		  "rows alice@localhost 2\n"
+		  "gw.localhost -\n"
+		  "login alice/a\n"
+		  "alice/a > <presence/>\n"
+		  "alice/a ~ <message id='r1'><received xmlns='urn:xmpp:receipts' id='m1'/></message>\n"
+		  "alice/a ~ <message id='m2' type='error'/>\n"
+		  "ack alice/a\n"
+		  "rows alice@localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-10: no such account: the row goes and the error is a row of the sender, in one transaction. */
+static void test_bounce(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\n" ON("alice/a", "0")
+		  "alice/a > " MSG("nobody@localhost", "1") "\n"
+		  "alice/a < <message type='error' id='1' from='nobody@localhost' to='alice@localhost/a'><error type='cancel'><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>\n"
+		  "rows nobody@localhost 0\n"
+		  "rows alice@localhost 1\n"
+		  "end alice/a\n"
+		  "login alice/b\n"
+		  "alice/b > <presence/>\n"
+		  "alice/b ~ <message type='error' id='1'/>\n"
+		  "ack alice/b\n"
+		  "rows alice@localhost 0\n");
+	rh_free(&h);
+}
+
+static void test_offline_limit(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	h->cfg->lim.mail_per_user = 2;
+	RH_RUN(h, "login alice/a sm\nlogin carol/c\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "alice/a > " MSG("bob@localhost", "2") "\n"
+		  "alice/a > " MSG("bob@localhost", "3") "\n"
+		  "carol/c > " MSG("bob@localhost", "4") "\n"
+		  "alice/a < <message type='error' id='3'><error><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>\n"
+		  "carol/c < <message type='error' id='4'/>\n"
+		  "rows bob@localhost 2\n");
+	assert_int_equal(rh_counter(h, CNT_OFFLINE_FULL), 2);
+	rh_free(&h);
+}
+
+/* CUST-10: the component was away for too long. */
+static void test_expiry(void **state)
+{
+	struct rh *h = begin(2);
+
+	(void)state;
+	h->cfg->lim.component_expiry_s = 1;
+	RH_RUN(h, "login alice/a\n"
+		  "alice/a > " MSG("+1@gw.localhost", "1") "\n"
+		  "rows gw.localhost 1\n");
+	rh_expire(h, 1100);
+	RH_RUN(h, "alice/a < <message type='error' id='1' from='+1@gw.localhost'><error><remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>\n"
+		  "rows gw.localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-11: the first session with priority >= 0 gets it, oldest first, before anything newer; no other gets it. */
+static void test_flush(void **state)
+{
+	struct rh *h = begin(1);
+	char line[256];
+	unsigned n = PAGER_PAGE * 2 + 5;
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\n");
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(line, sizeof(line), "alice/a > <message to='bob@localhost' type='chat' id='%u'><body>x</body></message>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "login bob/neg\nbob/neg > <presence><priority>-1</priority></presence>\nclear bob/neg\n"
+		  "login bob/b\n"
+		  "bob/b > <presence/>\n"
+		  "alice/a > <message to='bob@localhost' type='chat' id='new'><body>x</body></message>\n"
+		  "login bob/c\n"
+		  "bob/c > <presence/>\n"
+		  "bob/b < <presence from='bob@localhost/b'/>\n"
+		  "bob/b < <presence from='bob@localhost/neg'/>\n"
+		  "bob/b ~ <presence from='bob@localhost/c'/>\n");
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(line, sizeof(line), "bob/b < <message type='chat' id='%u'><delay xmlns='urn:xmpp:delay'/></message>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "bob/b < <message type='chat' id='new'/>\n"
+		  "bob/b -\n"
+		  "bob/neg ! <message type='chat'/>\n"
+		  "ack bob/b\n"
+		  "rows bob@localhost 0\n"
+		  "end bob/b\nend bob/c\n"
+		  "login bob/d\n"
+		  "bob/d > <presence/>\n"
+		  "bob/d ! <message type='chat'/>\n");
+	rh_free(&h);
+}
+
+/* CUST-11: a flush that is broken off goes on at the next session, without loss and without doubles. */
+static void test_flush_broken_off(void **state)
+{
+	struct rh *h = begin(1);
+	char line[256];
+	unsigned n = PAGER_WINDOW + 100;
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\n");
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(line, sizeof(line), "alice/a > <message to='bob@localhost' type='chat' id='%u'><body>x</body></message>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "login bob/b\nbob/b > <presence/>\nbob/b < <presence/>\nsettle\n"
+		  "alice/a > <message to='bob@localhost' type='chat' id='meanwhile'><body>x</body></message>\n"
+		  "ack bob/b 10\n"
+		  "end bob/b\n"
+		  "login bob/c\nbob/c > <presence/>\nbob/c < <presence/>\n");
+	for (unsigned i = 10; i < n; i++) {
+		snprintf(line, sizeof(line), "bob/c < <message type='chat' id='%u'/>\nack bob/c 1\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "bob/c < <message type='chat' id='meanwhile'/>\nbob/c -\nack bob/c\nrows bob@localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-12: the store cannot commit: nothing is counted and the stream is ended. */
+static void test_store_fails(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin carol/c\nlogin bob/b\n" ON("bob/b", "0")
+		  "fail 1\n"
+		  "alice/a > " OMSG("bob@localhost", "1") "\n"
+		  "h alice/a 0\n"
+		  "bob/b -\n"
+		  "heal\n");
+	assert_string_equal(rh_closed(h, "alice/a"), "internal-server-error");
+	RH_RUN(h, "fail 1\n"
+		  "carol/c > " MSG("+1@gw.localhost", "2") "\n"
+		  "carol/c < <message type='error' id='2'><error><internal-server-error xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>\n"
+		  "heal\n"
+		  "rows gw.localhost 0\n");
+	rh_free(&h);
+}
+
+/* An acknowledgement that is faster than the commit: the row is not made, or goes again. */
+static void test_ack_before_commit(void **state)
+{
+	struct rh *h = begin(2);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin bob/b\n" ON("bob/b", "0")
+		  "hold\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "alice/a > " MSG("bob@localhost", "2") "\n"
+		  "bob/b < " GOT("1") "\n"
+		  "bob/b < " GOT("2") "\n"
+		  "ack bob/b\n"
+		  "release\n"
+		  "h alice/a 2\n"
+		  "settle\n"
+		  "rows bob@localhost 0\n");
+	rh_free(&h);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_h_waits_for_the_commit),
+		cmocka_unit_test(test_counts_retire_in_order),
+		cmocka_unit_test(test_h_is_committed_with_the_row),
+		cmocka_unit_test(test_component_waits_for_the_commit),
+		cmocka_unit_test(test_duplicates),
+		cmocka_unit_test(test_offline),
+		cmocka_unit_test(test_first_ack_deletes),
+		cmocka_unit_test(test_undelivered),
+		cmocka_unit_test(test_undelivered_without_a_row),
+		cmocka_unit_test(test_component_resend),
+		cmocka_unit_test(test_component_window),
+		cmocka_unit_test(test_component_outbox),
+		cmocka_unit_test(test_bounce),
+		cmocka_unit_test(test_offline_limit),
+		cmocka_unit_test(test_expiry),
+		cmocka_unit_test(test_flush),
+		cmocka_unit_test(test_flush_broken_off),
+		cmocka_unit_test(test_store_fails),
+		cmocka_unit_test(test_ack_before_commit),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,6 +1,7 @@
 /* machines.c - the table of all machines, and their pages in docs/fsm/. See machines.h. */
 #include "appliance/supervisor/machines.h"
 #include "appliance/supervisor/process.h"
+#include "translators/sms/smpp_machine.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -8,6 +9,9 @@
 /* One line a machine, in the order of the index. */
 const struct fsm_def *const machines[] = {
 	&child_fsm,
+#ifdef CONFIG_SMS_SMPP
+	&smpp_machine_def,
+#endif
 	NULL,
 };
 

@@ -2,6 +2,7 @@
 #include "appliance/supervisor/machines.h"
 #include "appliance/supervisor/process.h"
 #include "translators/sms/smpp_machine.h"
+#include "xmpp/router/router.h"
 
 #include <errno.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@ const struct fsm_def *const machines[] = {
 #ifdef CONFIG_SMS_SMPP
 	&smpp_machine_def,
 #endif
+	&user_fsm,
 	NULL,
 };
 

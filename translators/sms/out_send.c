@@ -152,6 +152,7 @@ static void hand_over(struct entry *en)
 			}
 			if (rc == 0) {
 				en->open++;
+				en->out->open++;
 				sms_count(a, SMS_CNT_OUT_PARTS);
 			} else if (rc == E_AGAIN || rc == E_CLOSED) {
 				en->unsent = true;

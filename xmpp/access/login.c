@@ -173,6 +173,9 @@ static const char *set_binding(struct login *l, const struct first *f)
 			l->cb_octets = 32;
 			l->cb_name = "tls-exporter";
 		}
+	} else if (sl_eq(type, SL("tls-unique"))) {
+		if (conn_tls_unique(l->conn, l->cb_data, &l->cb_octets) == 0)
+			l->cb_name = "tls-unique";
 	} else if (sl_eq(type, SL("tls-server-end-point"))) {
 		if (conn_tls_end_point(l->conn, l->cb_data, &l->cb_octets) == 0)
 			l->cb_name = "tls-server-end-point";

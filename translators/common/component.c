@@ -292,7 +292,7 @@ static uint32_t timeout_ms(const void *self, uint8_t i)
 static struct fsm_index *component_index;
 
 const struct fsm_def component_fsm = {
-	.name = "component",
+	.name = "component_client",
 	.states = component_states,
 	.nstates = ARRAY_LEN(component_states),
 	.events = component_events,

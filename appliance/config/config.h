@@ -85,6 +85,7 @@ struct config {
 	struct sl state_dir, control_socket, control_group;
 	uint32_t log_level; /* enum log_level */
 	bool syslog;
+	uint32_t stop_seconds;
 	uint32_t workers;       /* 0: one a CPU */
 	uint32_t event_backend; /* enum config_event_backend */
 

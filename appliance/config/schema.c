@@ -211,6 +211,8 @@ static const struct opt top_opts[] = {
 	ENUM_("log_level", TOP(log_level), 3, levels, ALL, false,
 	      "The least important events that are logged."),
 	BOOL_("syslog", TOP(syslog), false, ALL, true, "Log to syslog instead of standard error."),
+	UINT_("stop_seconds", TOP(stop_seconds), 15, 1, 600, D, false,
+	      "How long a process may take to commit and end before it is killed."),
 	UINT_("workers", TOP(workers), 0, 0, 64, CORE, true,
 	      "Event loops of tandem-core; 0: one for each CPU."),
 	ENUM_("event_backend", TOP(event_backend), 0, backends, ALL, true,

@@ -112,7 +112,11 @@ static void arm(void *self, uint32_t ms)
 
 static uint32_t timeout_ms(const void *self, uint8_t i)
 {
-	return i == T_BACKOFF ? ((const struct process *)self)->backoff_ms : timeouts[i].def_ms;
+	const struct process *p = self;
+
+	if (i == T_BACKOFF)
+		return p->backoff_ms;
+	return i == T_STOP ? p->sup->cfg->stop_seconds * 1000 : timeouts[i].def_ms;
 }
 
 static void refuse(void *self, uint8_t state, uint8_t event)

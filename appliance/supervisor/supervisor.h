@@ -5,6 +5,8 @@
 #ifndef TANDEM_SUPERVISOR_SUPERVISOR_H
 #define TANDEM_SUPERVISOR_SUPERVISOR_H
 
+#include <limits.h>
+
 #include "appliance/child/signals.h"
 #include "appliance/supervisor/process.h"
 
@@ -18,7 +20,7 @@ struct supervisor_options {
 
 struct supervisor {
 	struct supervisor_options opt;
-	char config_path[1024]; /* absolute */
+	char config_path[PATH_MAX]; /* absolute */
 	char bin_dir[1024];
 	const struct config *cfg, *first_cfg;
 	uint64_t generation;

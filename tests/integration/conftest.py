@@ -68,13 +68,13 @@ class Link:
 
 @pytest.fixture
 def link(tandem):
-    """link(window=10, smsc={"dlr": 1}) -> Link that is bound; both go away after the test."""
+    """link(window=10, smsc={"dlr": 1}) -> Link that is bound; smsc: settings of an Smsc, or a peer that there
+    is. Both go away after the test."""
     made = []
 
     def make(smsc=None, bound=True, **options):
         n = next(counter)
-        peer = Smsc(password="p", **(smsc or {})) if not isinstance(smsc, object) or \
-            smsc is None or isinstance(smsc, dict) else smsc
+        peer = Smsc(password="p", **(smsc or {})) if smsc is None or isinstance(smsc, dict) else smsc
         made.append((peer, "link%d" % n))
         x = Link(tandem, peer, "link%d" % n, "+1999%03d" % n, options)
         if bound:

@@ -14,7 +14,7 @@
 #define SETTLE_ROUNDS 4u
 #define WAIT_MS       2000
 
-/* ---- an engine whose commits can be held or made to fail -------------------------------------------------- */
+/* ---- an engine whose commits can be held or made to fail ------------------------------------- */
 
 static struct {
 	pthread_mutex_t m;
@@ -46,7 +46,7 @@ static void gate_set(bool hold, unsigned fail)
 	pthread_mutex_unlock(&gate.m);
 }
 
-/* ---- sessions that record ------------------------------------------------------------------------------------ */
+/* ---- sessions that record -------------------------------------------------------------------- */
 
 struct delivered {
 	struct list node;
@@ -158,7 +158,7 @@ static struct fake *fake_get(struct rh *h, struct sl name)
 	return f;
 }
 
-/* ---- turns ------------------------------------------------------------------------------------------------------ */
+/* ---- turns ----------------------------------------------------------------------------------- */
 
 void rh_turn(struct rh *h, int wait_ms)
 {
@@ -297,7 +297,7 @@ uint64_t rh_counter(const struct rh *h, enum core_counter c)
 	return n;
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void ready(struct worker *w, int rc)
 {
@@ -464,7 +464,7 @@ void rh_account(struct rh *h, const char *jid)
 	store_op_fini(&p.op);
 }
 
-/* ---- the actions ------------------------------------------------------------------------------------------------------ */
+/* ---- the actions ----------------------------------------------------------------------------- */
 
 static struct worker *worker_of(struct rh *h, struct sl key)
 {
@@ -633,7 +633,7 @@ static void end(struct fake *f)
 	fake_free(f);
 }
 
-/* ---- matching ----------------------------------------------------------------------------------------------------------- */
+/* ---- matching -------------------------------------------------------------------------------- */
 
 static bool matches(struct arena *a, const struct xml_node *want, const struct xml_node *got);
 
@@ -739,7 +739,7 @@ static void expect_nothing(struct fake *f)
 	fail_msg("%s: %s got more than was expected", f->h->where, f->name);
 }
 
-/* ---- the script ------------------------------------------------------------------------------------------------------------ */
+/* ---- the script ------------------------------------------------------------------------------ */
 
 static struct sl word(struct sl *line)
 {

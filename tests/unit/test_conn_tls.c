@@ -454,7 +454,8 @@ static void test_gone_in_handshake(void **state)
 	UNUSED(state);
 	pair_plain(&srv, &cli);
 	start_tls(&srv, srv_a, &cli, cli_a, "a.example");
-	CALL(conn_close(cli.c, 1000)); /* has nothing to flush: kills */
+	CALL(conn_write(cli.c, SL("can never go out")));
+	CALL(conn_close(cli.c, 60000)); /* so this kills */
 	TURN_UNTIL(srv.closed && cli.closed);
 	assert_int_equal(cli.why.code, 0);
 	assert_int_equal(srv.why.code, E_CLOSED);
@@ -633,6 +634,79 @@ static void test_pieces(void **state)
 	exchange_in_pieces(7);
 	for (int i = 0; i < 20; i++)
 		exchange_in_pieces(0);
+}
+
+static void take_octets(int fd, size_t n)
+{
+	char t[4096];
+
+	while (n) {
+		ssize_t r = read(fd, t, n < sizeof(t) ? n : sizeof(t));
+
+		if (r > 0)
+			n -= (size_t)r;
+		loop_turn(loop, 1);
+	}
+}
+
+static void shuttle_until_tls(struct side *srv, int a, struct side *cli, int b)
+{
+	for (int i = 0; !srv->tls || !cli->tls; i++) {
+		turns(1);
+		carry(a, b, 4096);
+		carry(b, a, 4096);
+		assert_true(i < 1000);
+	}
+}
+
+/* The kernel takes nothing when the server wants to answer the ClientHello: it goes on when it
+ * does. */
+static void test_handshake_blocked(void **state)
+{
+	struct side srv, cli;
+	int a = side_on_pair(&srv), b = side_on_pair(&cli);
+	size_t filler = 0;
+
+	UNUSED(state);
+	while (write(conn_fd(srv.c), "x", 1) == 1)
+		filler++;
+	start_tls(&srv, srv_a, &cli, cli_a, "a.example");
+	turns(1);
+	assert_true(carry(b, a, 4096) > 100);
+	turns(5);
+	assert_int_equal(srv.closed, 0);
+	take_octets(a, filler);
+	shuttle_until_tls(&srv, a, &cli, b);
+	side_end(&srv);
+	side_end(&cli);
+	close(a);
+	close(b);
+}
+
+/* The ClientHello is there before our last words in the clear are out: it waits for them. */
+static void test_early_client(void **state)
+{
+	struct side srv, cli;
+	int a = side_on_pair(&srv), b = side_on_pair(&cli);
+	static char filler[600000];
+
+	UNUSED(state);
+	CALL(conn_write(srv.c, sl_mk(filler, sizeof(filler))));
+	turns(1);
+	start_tls(&srv, srv_a, &cli, cli_a, "a.example");
+	turns(1);
+	assert_true(carry(b, a, 4096) > 100);
+	turns(5);
+	assert_true(conn_output_octets(srv.c) > 0);
+	uint64_t t0 = clock_mono_ms();
+	loop_turn(loop, 30); /* and does not spin meanwhile */
+	assert_true(clock_mono_ms() - t0 >= 29);
+	take_octets(a, sizeof(filler));
+	shuttle_until_tls(&srv, a, &cli, b);
+	side_end(&srv);
+	side_end(&cli);
+	close(a);
+	close(b);
 }
 
 /* A record changed on the way: an error, and nothing of it is delivered. */
@@ -972,6 +1046,30 @@ static void test_no_close_notify(void **state)
 	side_end(&srv);
 }
 
+/* close_notify in the same read as data at which the owner pauses: reported when it goes on, though
+ * the peer keeps its TCP open. */
+static void test_close_notify_while_paused(void **state)
+{
+	struct side srv;
+	struct raw r;
+
+	UNUSED(state);
+	raw_server(&srv, &r, TLS1_3_VERSION);
+	assert_int_equal(raw_handshake(&r), 1);
+	TURN_UNTIL(srv.tls);
+	srv.on_data = pause_self;
+	assert_int_equal(SSL_write(r.ssl, "last", 4), 4);
+	SSL_shutdown(r.ssl);
+	TURN_UNTIL(srv.in.n == 4);
+	turns(3);
+	assert_int_equal(srv.closed, 0);
+	CALL(conn_read_resume(srv.c));
+	TURN_UNTIL(srv.closed);
+	assert_int_equal(srv.why.code, E_CLOSED);
+	raw_end(&r);
+	side_end(&srv);
+}
+
 /* We say close_notify when we close, and answer the peer's. */
 static void test_close_notify_seen(void **state)
 {
@@ -1020,6 +1118,8 @@ static int run_all(enum loop_backend b, const char *name)
 		T(test_pause),
 		T(test_move),
 		T(test_pieces),
+		T(test_handshake_blocked),
+		T(test_early_client),
 		T(test_changed_record),
 		T(test_bulk),
 		T(test_write_after_gone),
@@ -1031,6 +1131,7 @@ static int run_all(enum loop_backend b, const char *name)
 		T(test_key_update),
 		T(test_resumption),
 		T(test_no_close_notify),
+		T(test_close_notify_while_paused),
 		T(test_close_notify_seen),
 	};
 	struct loop *l;

@@ -18,7 +18,7 @@ static struct rh *begin(unsigned workers)
 	return h;
 }
 
-/* ---- the tables ------------------------------------------------------------------------------------------ */
+/* ---- the tables ------------------------------------------------------------------------------ */
 
 static const char *const names[SUB_STATES] = { "N", "NO", "NI", "NOI", "T", "TI", "F", "FO", "B" };
 
@@ -57,7 +57,7 @@ static void test_table_is_the_rfc(void **state)
 	}
 }
 
-/* ---- every row through the router -------------------------------------------------------------------------- */
+/* ---- every row through the router ------------------------------------------------------------ */
 
 static struct store_roster_item item_in(enum sub_state s, bool approved)
 {
@@ -215,7 +215,7 @@ static void test_preapproval(void **state)
 	every_row(1, true);
 }
 
-/* ---- conversations ----------------------------------------------------------------------------------------------- */
+/* ---- conversations --------------------------------------------------------------------------- */
 
 #define ROSTER(s) s " > <iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>\n" s " < <iq type='result' id='r'/>\n"
 

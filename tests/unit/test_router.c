@@ -65,7 +65,7 @@ static void test_order(void **state)
 	rh_free(&h);
 }
 
-/* ---- the delivery table, RFC 6121 8.5.4 --------------------------------------------------------------- */
+/* ---- the delivery table, RFC 6121 8.5.4 ------------------------------------------------------ */
 
 enum { D_NOBODY, D_TOP, D_ALL, D_ERROR, D_STORED, D_NOTHING };
 
@@ -256,7 +256,7 @@ static void test_services(void **state)
 	rh_free(&h);
 }
 
-/* ---- sessions and users ------------------------------------------------------------------------------------- */
+/* ---- sessions and users ---------------------------------------------------------------------- */
 
 /* RFC 6120 7.7.2.2: the newer session wins; contacts see the old one go before the new one comes. */
 static void test_conflict(void **state)

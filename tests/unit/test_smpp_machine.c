@@ -807,6 +807,7 @@ static void test_free_reports(void **state)
 	smpp_machine_free(&w.m);
 	assert_int_equal(w.results, 1);
 	assert_int_equal(w.result[0].r, SMPP_RESULT_AMBIGUOUS);
+	assert_int_equal(last_command(), SMPP_unbind);
 	assert_int_equal(smpp_machine_init(&bad, &cfg, &ops, &w, &e), E_RANGE);
 }
 

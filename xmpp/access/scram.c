@@ -7,6 +7,7 @@
 #include <openssl/hmac.h>
 
 #include "appliance/base/enc.h"
+#include "xmpp/access/pbkdf2.h"
 
 static const struct {
 	struct sl name, plus;
@@ -70,9 +71,8 @@ int scram_derive(enum scram_hash h, struct sl password, struct sl salt, uint32_t
 	if (salt.n == 0 || salt.n > sizeof(v.salt) || password.n > 4096)
 		return E_RANGE;
 	memcpy(v.salt, salt.p, salt.n);
-	ok = PKCS5_PBKDF2_HMAC(password.p ? password.p : "", (int)password.n, v.salt, (int)salt.n,
-			       (int)iterations, md, n, salted) == 1 &&
-	     hmac(md, key, SL("Client Key"), client) &&
+	pbkdf2(h, password, salt, iterations, salted);
+	ok = hmac(md, key, SL("Client Key"), client) &&
 	     EVP_Digest(client, (size_t)n, v.stored_key, NULL, md, NULL) == 1 &&
 	     hmac(md, key, SL("Server Key"), v.server_key);
 	wipe(salted, sizeof(salted));

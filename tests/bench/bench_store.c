@@ -98,13 +98,39 @@ static void print_kinds(unsigned messages)
 	printf("  commit: %5.2f us CPU a message\n", (double)commit_cpu_us / messages);
 }
 
+/* ---- how long the first answer takes ---- */
+
+static uint32_t *latency_us;
+static unsigned latencies;
+
+static void note_latency(uint64_t start_us)
+{
+	latency_us[latencies++] = (uint32_t)(clock_mono_us() - start_us);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void print_latency(void)
+{
+	qsort(latency_us, latencies, sizeof(*latency_us), by_value);
+	printf("  first commit: p50 %.2f ms, p99 %.2f, p99.9 %.2f, worst %.2f\n",
+	       latency_us[latencies / 2] / 1e3, latency_us[latencies / 100 * 99] / 1e3,
+	       latency_us[latencies / 1000 * 999] / 1e3, latency_us[latencies - 1] / 1e3);
+	latencies = 0;
+}
+
 /* ---- mail ---- */
 
 struct mail {
 	struct store_mail_put put;
 	struct store_mail_del del;
 	struct load *load;
-	uint64_t id;
+	uint64_t id, start_us;
 	char owner[40], sender[40], origin[40], sm[16];
 };
 
@@ -122,6 +148,7 @@ static void mail_stored(struct store_op *op)
 	struct mail *m = op->arg;
 
 	need(op->rc == 0 && m->put.row_made_r, "MAIL_PUT failed");
+	note_latency(m->start_us);
 	m->del.id = &m->id;
 	m->del.n = 1;
 	store_op_init(&m->del.op, STORE_MAIL_DEL, mail_deleted, m);
@@ -137,6 +164,7 @@ static void mail_start(struct load *l)
 
 	need(m != NULL, "out of memory");
 	m->load = l;
+	m->start_us = clock_mono_us();
 	m->id = m->put.id = ++l->next_id;
 	m->put.owner = TEXT(m->owner, "user%u@one.example", to);
 	m->put.sender = TEXT(m->sender, "user%u@two.example", from);
@@ -173,7 +201,7 @@ struct sms {
 	struct store_outbox_put out;
 	struct store_outbox_del del;
 	struct load *load;
-	uint64_t id;
+	uint64_t id, start_us;
 	char number[24], custody[40], origin[40], message_id[24], key[40];
 };
 
@@ -253,6 +281,7 @@ static void sms_queued(struct store_op *op)
 	struct sms *s = op->arg;
 
 	need(op->rc == 0 && !s->put.duplicate_r, "QUEUE_PUT failed");
+	note_latency(s->start_us);
 	move_init(s, STORE_Q_SUBMITTED, sms_submitted);
 	store_submit(s->load->rig.store, &s->move.op);
 }
@@ -264,6 +293,7 @@ static void sms_start(struct load *l)
 
 	need(s != NULL, "out of memory");
 	s->load = l;
+	s->start_us = clock_mono_us();
 	s->id = ++l->next_id;
 	q = &s->put.entry;
 	*q = (struct store_queue_entry){ .id = s->id, .parts = 1, .wants_receipt = true };
@@ -311,7 +341,7 @@ static void run(struct load *l, unsigned messages, bool kinds)
 	uint64_t start_us;
 	struct store_stats before, after;
 
-	l->total = l->rate && l->rate * 5 < messages ? l->rate * 5 : messages;
+	l->total = l->rate && l->rate * 10 < messages ? l->rate * 10 : messages;
 	memset(l->stanza, 'x', STANZA_OCTETS);
 	rig_new(&l->rig, l->schema);
 	timed = store_engine_sqlite;
@@ -336,6 +366,7 @@ static void run(struct load *l, unsigned messages, bool kinds)
 	       (double)(after.writes - before.writes) / txn,
 	       (double)(after.commit_us_sum - before.commit_us_sum) / txn / 1e3,
 	       (double)after.commit_us_max / 1e3);
+	print_latency();
 	if (kinds)
 		print_kinds(l->total);
 	rig_free(&l->rig);
@@ -394,8 +425,11 @@ int main(int argc, char **argv)
 			need(false,
 			     "usage: bench_store [--path DIR] [--messages N] [--only WORD] [--kinds 1]");
 	}
+	latency_us = calloc(messages, sizeof(*latency_us));
+	need(latency_us != NULL && messages >= 1000, "--messages: at least 1000");
 	for (size_t i = 0; i < ARRAY_LEN(loads); i++)
 		if (strstr(loads[i].name, only))
 			run(&loads[i], messages, kinds);
+	free(latency_us);
 	return 0;
 }

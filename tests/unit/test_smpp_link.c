@@ -507,6 +507,9 @@ static void test_free_in_traffic(void **state)
 	assert_int_equal(w.results, 7);
 	assert_int_equal(w.ambiguous, 7);
 	assert_int_equal(w.downs, 0);
+	for (int i = 0; i < 100 && !w.unbinds; i++)
+		loop_turn(w.loop, 5);
+	assert_int_equal(w.unbinds, 1);
 }
 
 static void test_bad_messages(void **state)

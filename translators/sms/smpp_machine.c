@@ -385,53 +385,56 @@ static const struct fsm_timeout timeouts[] = {
 };
 
 /* clang-format off */
+#define ROW(state, event, next, guard, act, spec) \
+	{ SMPP_ST_##state, EV_##event, SMPP_ST_##next, guard, act, spec, false }
+
 static const struct fsm_row rows[] = {
-	/* state             event           next                guard        act                spec */
-	{ SMPP_ST_CLOSED,     EV_ENABLE,      SMPP_ST_CONNECTING, NULL,        act_connect,       "LINK-1", false },
-	{ SMPP_ST_CLOSED,     EV_DISABLE,     SMPP_ST_CLOSED,     NULL,        NULL,              "LINK-9", false },
+	/*  state       event        next        guard        act                 spec */
+	ROW(CLOSED,     ENABLE,      CONNECTING, NULL,        act_connect,        "LINK-1"),
+	ROW(CLOSED,     DISABLE,     CLOSED,     NULL,        NULL,               "LINK-9"),
 
-	{ SMPP_ST_CONNECTING, EV_CONNECTED,   SMPP_ST_OPEN,       NULL,        act_bind,          "BIND-1", false },
-	{ SMPP_ST_CONNECTING, EV_LOST,        SMPP_ST_BACKOFF,    NULL,        act_give_up,       "LINK-2", false },
-	{ SMPP_ST_CONNECTING, EV_TIMEOUT,     SMPP_ST_BACKOFF,    NULL,        act_no_connection, "LINK-2", false },
-	{ SMPP_ST_CONNECTING, EV_DISABLE,     SMPP_ST_CLOSED,     NULL,        act_closed,        "LINK-9", false },
+	ROW(CONNECTING, CONNECTED,   OPEN,       NULL,        act_bind,           "BIND-1"),
+	ROW(CONNECTING, LOST,        BACKOFF,    NULL,        act_give_up,        "LINK-2"),
+	ROW(CONNECTING, TIMEOUT,     BACKOFF,    NULL,        act_no_connection,  "LINK-2"),
+	ROW(CONNECTING, DISABLE,     CLOSED,     NULL,        act_closed,         "LINK-9"),
 
-	{ SMPP_ST_OPEN,       EV_BIND_RESP,   SMPP_ST_BOUND,      bind_ok,     act_bound,         "BIND-2", false },
-	{ SMPP_ST_OPEN,       EV_BIND_RESP,   SMPP_ST_REFUSED,    bind_denied, act_bind_refused,  "BIND-4", false },
-	{ SMPP_ST_OPEN,       EV_BIND_RESP,   SMPP_ST_BACKOFF,    NULL,        act_bind_refused,  "BIND-3", false },
-	{ SMPP_ST_OPEN,       EV_OUTBIND,     SMPP_ST_OPEN,       NULL,        act_outbind,       "BIND-6", false },
-	{ SMPP_ST_OPEN,       EV_TIMEOUT,     SMPP_ST_BACKOFF,    NULL,        act_no_bind_resp,  "BIND-5", false },
-	{ SMPP_ST_OPEN,       EV_LOST,        SMPP_ST_BACKOFF,    NULL,        act_give_up,       "LINK-2", false },
-	{ SMPP_ST_OPEN,       EV_UNBIND,      SMPP_ST_BACKOFF,    NULL,        act_unbind_in_open, "LINK-6", false },
-	{ SMPP_ST_OPEN,       EV_FRAMING,     SMPP_ST_BACKOFF,    NULL,        act_framing,       "LINK-7", false },
-	{ SMPP_ST_OPEN,       EV_DISABLE,     SMPP_ST_CLOSED,     NULL,        act_closed,        "LINK-9", false },
+	ROW(OPEN,       BIND_RESP,   BOUND,      bind_ok,     act_bound,          "BIND-2"),
+	ROW(OPEN,       BIND_RESP,   REFUSED,    bind_denied, act_bind_refused,   "BIND-4"),
+	ROW(OPEN,       BIND_RESP,   BACKOFF,    NULL,        act_bind_refused,   "BIND-3"),
+	ROW(OPEN,       OUTBIND,     OPEN,       NULL,        act_outbind,        "BIND-6"),
+	ROW(OPEN,       TIMEOUT,     BACKOFF,    NULL,        act_no_bind_resp,   "BIND-5"),
+	ROW(OPEN,       LOST,        BACKOFF,    NULL,        act_give_up,        "LINK-2"),
+	ROW(OPEN,       UNBIND,      BACKOFF,    NULL,        act_unbind_in_open, "LINK-6"),
+	ROW(OPEN,       FRAMING,     BACKOFF,    NULL,        act_framing,        "LINK-7"),
+	ROW(OPEN,       DISABLE,     CLOSED,     NULL,        act_closed,         "LINK-9"),
 
-	{ SMPP_ST_BOUND,      EV_LOST,        SMPP_ST_BACKOFF,    NULL,        act_lost,          "LINK-4", false },
-	{ SMPP_ST_BOUND,      EV_SILENT,      SMPP_ST_BACKOFF,    NULL,        act_lost,          "LINK-3", false },
-	{ SMPP_ST_BOUND,      EV_UNBIND,      SMPP_ST_BACKOFF,    NULL,        act_peer_unbinds,  "LINK-6", false },
-	{ SMPP_ST_BOUND,      EV_FRAMING,     SMPP_ST_BACKOFF,    NULL,        act_framing,       "LINK-7", false },
-	{ SMPP_ST_BOUND,      EV_OUTBIND,     SMPP_ST_BOUND,      NULL,        act_outbind,       "BIND-6", false },
-	{ SMPP_ST_BOUND,      EV_DISABLE,     SMPP_ST_DRAINING,   NULL,        act_drain,         "LINK-8", false },
+	ROW(BOUND,      LOST,        BACKOFF,    NULL,        act_lost,           "LINK-4"),
+	ROW(BOUND,      SILENT,      BACKOFF,    NULL,        act_lost,           "LINK-3"),
+	ROW(BOUND,      UNBIND,      BACKOFF,    NULL,        act_peer_unbinds,   "LINK-6"),
+	ROW(BOUND,      FRAMING,     BACKOFF,    NULL,        act_framing,        "LINK-7"),
+	ROW(BOUND,      OUTBIND,     BOUND,      NULL,        act_outbind,        "BIND-6"),
+	ROW(BOUND,      DISABLE,     DRAINING,   NULL,        act_drain,          "LINK-8"),
 
-	{ SMPP_ST_DRAINING,   EV_DRAINED,     SMPP_ST_UNBINDING,  NULL,        act_unbind,        "LINK-8", false },
-	{ SMPP_ST_DRAINING,   EV_TIMEOUT,     SMPP_ST_UNBINDING,  NULL,        act_unbind,        "LINK-8", false },
-	{ SMPP_ST_DRAINING,   EV_ENABLE,      SMPP_ST_BOUND,      NULL,        act_resume,        "LINK-8", false },
-	{ SMPP_ST_DRAINING,   EV_LOST,        SMPP_ST_CLOSED,     NULL,        act_closed,        "LINK-9", false },
-	{ SMPP_ST_DRAINING,   EV_SILENT,      SMPP_ST_CLOSED,     NULL,        act_closed,        "LINK-9", false },
-	{ SMPP_ST_DRAINING,   EV_FRAMING,     SMPP_ST_CLOSED,     NULL,        act_closed,        "LINK-7", false },
-	{ SMPP_ST_DRAINING,   EV_UNBIND,      SMPP_ST_CLOSED,     NULL,        act_closed_by_peer, "LINK-6", false },
+	ROW(DRAINING,   DRAINED,     UNBINDING,  NULL,        act_unbind,         "LINK-8"),
+	ROW(DRAINING,   TIMEOUT,     UNBINDING,  NULL,        act_unbind,         "LINK-8"),
+	ROW(DRAINING,   ENABLE,      BOUND,      NULL,        act_resume,         "LINK-8"),
+	ROW(DRAINING,   LOST,        CLOSED,     NULL,        act_closed,         "LINK-9"),
+	ROW(DRAINING,   SILENT,      CLOSED,     NULL,        act_closed,         "LINK-9"),
+	ROW(DRAINING,   FRAMING,     CLOSED,     NULL,        act_closed,         "LINK-7"),
+	ROW(DRAINING,   UNBIND,      CLOSED,     NULL,        act_closed_by_peer, "LINK-6"),
 
-	{ SMPP_ST_UNBINDING,  EV_UNBIND_RESP, SMPP_ST_CLOSED,     NULL,        act_closed,        "LINK-9", false },
-	{ SMPP_ST_UNBINDING,  EV_TIMEOUT,     SMPP_ST_CLOSED,     NULL,        act_closed,        "LINK-9", false },
-	{ SMPP_ST_UNBINDING,  EV_LOST,        SMPP_ST_CLOSED,     NULL,        act_closed,        "LINK-9", false },
-	{ SMPP_ST_UNBINDING,  EV_FRAMING,     SMPP_ST_CLOSED,     NULL,        act_closed,        "LINK-7", false },
-	{ SMPP_ST_UNBINDING,  EV_UNBIND,      SMPP_ST_CLOSED,     NULL,        act_closed_by_peer, "LINK-6", false },
-	{ SMPP_ST_UNBINDING,  EV_ENABLE,      SMPP_ST_UNBINDING,  NULL,        NULL,              "LINK-9", false },
-	{ SMPP_ST_UNBINDING,  EV_DISABLE,     SMPP_ST_UNBINDING,  NULL,        NULL,              "LINK-9", false },
+	ROW(UNBINDING,  UNBIND_RESP, CLOSED,     NULL,        act_closed,         "LINK-9"),
+	ROW(UNBINDING,  TIMEOUT,     CLOSED,     NULL,        act_closed,         "LINK-9"),
+	ROW(UNBINDING,  LOST,        CLOSED,     NULL,        act_closed,         "LINK-9"),
+	ROW(UNBINDING,  FRAMING,     CLOSED,     NULL,        act_closed,         "LINK-7"),
+	ROW(UNBINDING,  UNBIND,      CLOSED,     NULL,        act_closed_by_peer, "LINK-6"),
+	ROW(UNBINDING,  ENABLE,      UNBINDING,  NULL,        NULL,               "LINK-9"),
+	ROW(UNBINDING,  DISABLE,     UNBINDING,  NULL,        NULL,               "LINK-9"),
 
-	{ SMPP_ST_BACKOFF,    EV_TIMEOUT,     SMPP_ST_CONNECTING, NULL,        act_connect,       "LINK-2", false },
-	{ SMPP_ST_BACKOFF,    EV_DISABLE,     SMPP_ST_CLOSED,     NULL,        act_closed,        "LINK-9", false },
-	{ SMPP_ST_REFUSED,    EV_TIMEOUT,     SMPP_ST_CONNECTING, NULL,        act_connect,       "BIND-4", false },
-	{ SMPP_ST_REFUSED,    EV_DISABLE,     SMPP_ST_CLOSED,     NULL,        act_closed,        "LINK-9", false },
+	ROW(BACKOFF,    TIMEOUT,     CONNECTING, NULL,        act_connect,        "LINK-2"),
+	ROW(BACKOFF,    DISABLE,     CLOSED,     NULL,        act_closed,         "LINK-9"),
+	ROW(REFUSED,    TIMEOUT,     CONNECTING, NULL,        act_connect,        "BIND-4"),
+	ROW(REFUSED,    DISABLE,     CLOSED,     NULL,        act_closed,         "LINK-9"),
 };
 /* clang-format on */
 
@@ -496,6 +499,12 @@ void smpp_machine_free(struct smpp_machine *m)
 	m->ops->arm_state(m->arg, 0);
 	m->ops->arm_tick(m->arg, 0);
 	smm_fail_in_flight(m);
+	if (smm_in_session(m)) {
+		struct smpp_pdu p = { .command_id = SMPP_unbind,
+				      .sequence_number = smm_next_sequence(m) };
+
+		smm_send(m, &p, NULL); /* nobody waits for the answer */
+	}
 	free(m->request);
 	free(m->delivery);
 	memset(m, 0, sizeof(*m));

@@ -126,8 +126,8 @@ extern const struct fsm_def smpp_machine_def;
  * cfg, ops and arg are borrowed. Returns 0, E_RANGE (window), E_NOMEM. */
 int smpp_machine_init(struct smpp_machine *m, const struct smpp_cfg *cfg,
 		      const struct smpp_machine_ops *ops, void *arg, struct err *e);
-/* Results of what is in flight are reported first; then no op is called any more. Not from inside
- * an op. */
+/* Results of what is in flight are reported first, and a session gets an unbind; then no op is
+ * called any more. Not from inside an op. */
 void smpp_machine_free(struct smpp_machine *m);
 
 /* The operator's will. false: answers are waited for, then unbind. */

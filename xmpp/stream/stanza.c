@@ -205,9 +205,9 @@ void stanza_unref(struct stanza **sp)
 	struct stanza *s = *sp;
 
 	*sp = NULL;
-	if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_release) != 1)
+	/* acq_rel and no fence: TSan does not know fences */
+	if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	atomic_thread_fence(memory_order_acquire);
 	struct arena *a = s->arena;
 	arena_free(&a);
 }

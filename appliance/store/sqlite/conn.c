@@ -11,9 +11,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-/* WAL pages before a commit copies them into the database file; measured in docs/performance.md. */
-#define CHECKPOINT_PAGES "4000"
-#define BUSY_MS          5000
+#define BUSY_MS 5000
 
 static void configure_once(void)
 {
@@ -59,7 +57,8 @@ static int lock_file(const char *path, int *fd_r, struct err *e)
 	return 0;
 }
 
-/* SQLite would make it readable for all; the log and its index get the mode of the database file. */
+/* SQLite would make it readable for all; the log and its index get the mode of the database file.
+ */
 static int create_private(const char *path, struct err *e)
 {
 	int fd = open(path, O_RDWR | O_CREAT, 0600);
@@ -87,22 +86,21 @@ static int open_db(struct store_conn *c, struct err *e)
 
 static int set_up(struct store_conn *c, const struct store_cfg *cfg, struct err *e)
 {
+	/* Checkpoints are made by checkpoint.c; deleted text need not be overwritten, the disk is
+	 * ours. */
 	int rc = sq_db_exec(
 		c,
 		"PRAGMA temp_store=MEMORY; PRAGMA mmap_size=0; PRAGMA trusted_schema=OFF;"
-		"PRAGMA secure_delete=OFF",
+		"PRAGMA secure_delete=OFF; PRAGMA wal_autocheckpoint=0",
 		e);
 
+	if (rc == 0 && cfg->sync_off)
+		rc = sq_db_exec(c, "PRAGMA synchronous=OFF", e);
+	else if (rc == 0)
+		rc = sq_db_exec(c, "PRAGMA synchronous=FULL", e);
 	if (rc < 0)
 		return rc;
-	if (!c->writer)
-		return sq_db_exec(c, "PRAGMA query_only=1; PRAGMA cache_size=-2000", e);
-	return sq_db_exec(c,
-			  cfg->sync_off ? "PRAGMA cache_size=-16000; PRAGMA synchronous=OFF;"
-					  "PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES
-					: "PRAGMA cache_size=-16000; PRAGMA synchronous=FULL;"
-					  "PRAGMA wal_autocheckpoint=" CHECKPOINT_PAGES,
-			  e);
+	return sq_db_exec(c, c->writer ? "PRAGMA cache_size=-16000" : "PRAGMA cache_size=-2000", e);
 }
 
 /* The journal mode is a property of the file; a file that cannot have it (read-only, odd file
@@ -167,6 +165,8 @@ static int open_writer(struct store_conn *c, const struct store_cfg *cfg, struct
 		rc = sq_migrate(c, &sq_migrations[c->schema], e);
 	if (rc == 0)
 		rc = writer_caches(c, cfg, e);
+	if (rc == 0)
+		rc = sq_checkpointer_new(c, cfg, e);
 	if (rc < 0 && looks_damaged(c))
 		rc = damaged(c, e);
 	return rc;
@@ -176,10 +176,22 @@ static int open_reader(struct store_conn *c, const struct store_cfg *cfg, struct
 {
 	int rc = open_db(c, e);
 
+	if (rc == 0)
+		rc = set_up(c, cfg, e);
+	return rc < 0 ? rc : sq_db_exec(c, "PRAGMA query_only=1", e);
+}
+
+static int open_helper(struct store_conn *c, const struct store_cfg *cfg, struct err *e)
+{
+	int rc = open_db(c, e);
+
 	return rc < 0 ? rc : set_up(c, cfg, e);
 }
 
-int sq_open(const struct store_cfg *cfg, bool writer, struct store_conn **c_r, struct err *e)
+static int open_with(const struct store_cfg *cfg, bool writer,
+		     int (*open_as)(struct store_conn *c, const struct store_cfg *cfg,
+				    struct err *e),
+		     struct store_conn **c_r, struct err *e)
 {
 	struct store_conn *c = base_calloc(1, sizeof(*c));
 	int rc;
@@ -190,13 +202,23 @@ int sq_open(const struct store_cfg *cfg, bool writer, struct store_conn **c_r, s
 	c->path = cfg->path;
 	c->schema = cfg->schema;
 	c->writer = writer;
-	rc = writer ? open_writer(c, cfg, e) : open_reader(c, cfg, e);
+	rc = open_as(c, cfg, e);
 	if (rc < 0) {
 		sq_close(&c);
 		return rc;
 	}
 	*c_r = c;
 	return 0;
+}
+
+int sq_open(const struct store_cfg *cfg, bool writer, struct store_conn **c_r, struct err *e)
+{
+	return open_with(cfg, writer, writer ? open_writer : open_reader, c_r, e);
+}
+
+int sq_open_checkpointer(const struct store_cfg *cfg, struct store_conn **c_r, struct err *e)
+{
+	return open_with(cfg, false, open_helper, c_r, e);
 }
 
 void sq_close(struct store_conn **cp)
@@ -206,6 +228,7 @@ void sq_close(struct store_conn **cp)
 	*cp = NULL;
 	if (!c)
 		return;
+	sq_checkpointer_free(&c->checkpointer);
 	for (unsigned i = 0; i < SQL_MAX; i++)
 		sqlite3_finalize(c->stmt[i]);
 	sqlite3_close(c->db);

@@ -14,6 +14,7 @@
 struct owners;
 struct seen;
 struct sm_buffer;
+struct checkpointer;
 
 struct store_conn {
 	sqlite3 *db;
@@ -25,6 +26,7 @@ struct store_conn {
 	struct owners *owners;
 	struct seen *seen;
 	struct sm_buffer *sm;
+	struct checkpointer *checkpointer;
 	sqlite3_stmt *stmt[SQL_MAX];
 };
 
@@ -126,6 +128,11 @@ void sq_sm_buffer_free(struct sm_buffer **b);
 int sq_sm_note(struct store_conn *c, struct sl sm_id, uint32_t h, uint64_t stamp_ms, struct err *e);
 int sq_sm_flush(struct store_conn *c, struct err *e);
 void sq_sm_buffer_reset(struct sm_buffer *b);
+
+/* ---- checkpoint.c: the write-ahead log into the file, beside the writer ---- */
+
+int sq_checkpointer_new(struct store_conn *c, const struct store_cfg *cfg, struct err *e);
+void sq_checkpointer_free(struct checkpointer **k);
 
 /* ---- exec functions, one a kind ---- */
 

@@ -155,6 +155,8 @@ static void on_close(void *self)
 {
 	struct c2s *c = self;
 
+	if (c->st.as)
+		as_note_acked(c->st.as); /* before our own closing tag is outstanding */
 	fsm_event(&c->st.f, C2S_EV_CLOSE, NULL);
 }
 

@@ -278,7 +278,7 @@ void component_close_all(struct worker *w)
 		struct component *c = container_of(n, struct component, hn);
 
 		n = htable_next(&w->components, n);
-		pager_stop(&c->pager);
+		pager_close(&c->pager);
 		free(c);
 	}
 }

@@ -116,6 +116,7 @@ void pager_offered(struct pager *p);
 void pager_settled(struct pager *p); /* acknowledged or handed back */
 /* Nobody is left to offer to: what waits goes to the store. */
 void pager_stop(struct pager *p);
+void pager_close(struct pager *p); /* at the end: drops what waits */
 bool pager_busy(const struct pager *p); /* a read is under way: must not be freed */
 
 /* ---- the router's state in a worker ---------------------------------------------------------- */

@@ -289,6 +289,8 @@ static void user_free(struct user *u)
 		if ((*s)->user_freed)
 			(*s)->user_freed(u);
 	loop_timer_clear(&u->idle);
+	if (u->pager)
+		pager_close(u->pager);
 	free(u->pager);
 	free(u);
 }

@@ -118,7 +118,8 @@ if ctl status >/dev/null 2>&1; then
 	leave 1
 fi
 log=$dir/tandem.log
-size=$(wc -c <"$log" 2>/dev/null || echo 0)
+: >>"$log"
+size=$(wc -c <"$log")
 # Its own standard error holds the log, and what it has to say when it cannot start.
 "$bin/tandemd" --config "$dir/tandem.conf" --fail-fast 2>>"$log" 3>&- &
 pid=$!

@@ -454,8 +454,10 @@ bench: bench-deps
 
 docs:
 	+$(Q)$(sub-make) all
-	$(Q)if test -x $(B)/fsm-print; then mkdir -p docs/fsm && $(B)/fsm-print docs/fsm; \
-		else echo 'no $(B)/fsm-print: no state machines to draw'; fi
+	$(Q)mkdir -p docs/fsm && $(B)/fsm-print docs/fsm
+	$(Q)$(B)/tandemctl config reference > docs/configuration.md
+	$(Q)$(B)/tandemctl commands > docs/tandemctl.md
+	$(Q)$(B)/tandemctl config sample > appliance/config/tandem.conf.sample
 
 format:
 	$(Q)git diff --name-only --diff-filter=d HEAD -- '*.[ch]' | xargs -r clang-format -i

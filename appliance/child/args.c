@@ -8,7 +8,7 @@ const char *args_kind_name(enum child_arg_kind k)
 	return names[k];
 }
 
-static int one(const struct child_arg *a, json_t *v, struct err *e)
+int args_check_one(const struct child_arg *a, json_t *v, struct err *e)
 {
 	switch (a->kind) {
 	case CHILD_STR:
@@ -17,7 +17,9 @@ static int one(const struct child_arg *a, json_t *v, struct err *e)
 		if (json_string_length(v) > a->max)
 			return err_set(e, E_TOOBIG, NULL, "%s: more than %llu octets", a->name,
 				       (unsigned long long)a->max);
-		*(struct sl *)a->value_r = sl_mk(json_string_value(v), json_string_length(v));
+		if (a->value_r)
+			*(struct sl *)a->value_r =
+				sl_mk(json_string_value(v), json_string_length(v));
 		return 0;
 	case CHILD_UINT:
 		if (!json_is_integer(v) || json_integer_value(v) < 0)
@@ -25,12 +27,14 @@ static int one(const struct child_arg *a, json_t *v, struct err *e)
 		if ((uint64_t)json_integer_value(v) > a->max)
 			return err_set(e, E_RANGE, NULL, "%s: more than %llu", a->name,
 				       (unsigned long long)a->max);
-		*(uint64_t *)a->value_r = (uint64_t)json_integer_value(v);
+		if (a->value_r)
+			*(uint64_t *)a->value_r = (uint64_t)json_integer_value(v);
 		return 0;
 	case CHILD_BOOL:
 		if (!json_is_boolean(v))
 			break;
-		*(bool *)a->value_r = json_is_true(v);
+		if (a->value_r)
+			*(bool *)a->value_r = json_is_true(v);
 		return 0;
 	case CHILD_ARRAY:
 		if (!json_is_array(v))
@@ -38,7 +42,8 @@ static int one(const struct child_arg *a, json_t *v, struct err *e)
 		if (json_array_size(v) > a->max)
 			return err_set(e, E_TOOBIG, NULL, "%s: more than %llu members", a->name,
 				       (unsigned long long)a->max);
-		*(json_t **)a->value_r = v;
+		if (a->value_r)
+			*(json_t **)a->value_r = v;
 		return 0;
 	}
 	return err_set(e, E_SYNTAX, NULL, "%s must be %s", a->name, args_kind_name(a->kind));
@@ -63,7 +68,7 @@ int args_take(json_t *args, const struct child_arg *a, size_t n, struct err *e)
 		v = json_object_get(args, a[i].name);
 		if (!v && a[i].required)
 			return err_set(e, E_SYNTAX, NULL, "%s is missing", a[i].name);
-		int rc = v ? one(&a[i], v, e) : 0;
+		int rc = v ? args_check_one(&a[i], v, e) : 0;
 		if (rc < 0)
 			return rc;
 	}

@@ -408,6 +408,49 @@ int config_link_from_json(const json_t *settings, struct config_link **l_r, stru
 	return 0;
 }
 
+static int copy_text(struct arena *a, struct sl *s)
+{
+	char *p = arena_bytes(a, s->n + 1);
+
+	if (!p)
+		return E_NOMEM;
+	if (s->n)
+		memcpy(p, s->p, s->n);
+	p[s->n] = '\0';
+	*s = sl_mk(p, s->n);
+	return 0;
+}
+
+int config_link_copy(const struct config_link *from, struct config_link **l_r, struct err *e)
+{
+	struct arena *a = arena_new(2048, CONFIG_MAX_OCTETS);
+	struct lone_link *l = a ? arena_new_obj(a, struct lone_link) : NULL;
+	struct sl *v = l ? arena_zalloc(a, (from->prefixes.n + 1) * sizeof(*v)) : NULL;
+	int rc = v ? 0 : E_NOMEM;
+
+	if (rc == 0) {
+		struct config_link *c = &l->link;
+		*c = *from;
+		struct sl *text[] = { &c->name, &c->host, &c->system_id, &c->password_file,
+				      &c->password, &c->system_type, &c->ca_file, &c->ca };
+		l->arena = a;
+		for (size_t i = 0; i < ARRAY_LEN(text) && rc == 0; i++)
+			rc = copy_text(a, text[i]);
+		for (uint32_t i = 0; i < from->prefixes.n && rc == 0; i++) {
+			v[i] = from->prefixes.v[i];
+			rc = copy_text(a, &v[i]);
+		}
+		c->prefixes.v = v;
+	}
+	if (rc < 0) {
+		if (a)
+			arena_wipe_free(&a);
+		return err_set(e, E_NOMEM, NULL, "out of memory");
+	}
+	*l_r = &l->link;
+	return 0;
+}
+
 void config_link_free(struct config_link **lp)
 {
 	struct lone_link *l = (struct lone_link *)*lp;

@@ -85,6 +85,7 @@ struct config {
 	struct sl state_dir, control_socket, control_group;
 	uint32_t log_level; /* enum log_level */
 	bool syslog;
+	uint32_t stop_seconds;
 	uint32_t workers;       /* 0: one a CPU */
 	uint32_t event_backend; /* enum config_event_backend */
 
@@ -129,8 +130,8 @@ struct config {
 	} sasl;
 
 	struct {
-		struct sl domain;       /* "sms.localhost" */
-		struct sl server;       /* "192.0.2.1:5347": a foreign XMPP server; empty: our core */
+		struct sl domain; /* "sms.localhost" */
+		struct sl server; /* "192.0.2.1:5347": a foreign XMPP server; empty: our core */
 		struct sl server_secret_file, server_secret;
 		struct sl default_link; /* empty: any that serves the number */
 		struct sl country_code; /* of national numbers, "49"; empty: only international ones
@@ -178,12 +179,18 @@ void config_compare(const struct config *old, const struct config *now, enum con
 /* One link from {"name": ..., "host": ..., "password": ...}: what `link add` brings and what a
  * store keeps. All text is in one allocation: free with config_link_free. */
 int config_link_from_json(const json_t *settings, struct config_link **l_r, struct err *e);
+/* A copy of its own, to be freed the same way. */
+int config_link_copy(const struct config_link *from, struct config_link **l_r, struct err *e);
 void config_link_free(struct config_link **l);
 
 /* "192.0.2.1:5222", "[2001:db8::1]:5222", "*:5222": host (without brackets) into dst. 0, E_SYNTAX,
  * E_RANGE. */
 #define CONFIG_HOST_MAX 256
 int config_split_address(struct sl text, char host_r[CONFIG_HOST_MAX], uint16_t *port_r);
+
+/* A value from a command line, typed as the schema says and checked; lists have commas between
+ * their members. NULL with e: no such option, or a bad value. New reference. */
+json_t *config_option_json(const char *section, const char *key, struct sl text, struct err *e);
 
 /* The documented sample and the reference page, made from the schema. */
 struct buf;

@@ -82,48 +82,6 @@ static void key_of(const cfg_t *cfg, const char *opt, char key[WHERE_MAX])
 		snprintf(key, WHERE_MAX, "%s%s%s", s->name, *s->name ? "." : "", opt);
 }
 
-static int check_bool(struct sl v, bool *b_r, struct err *e)
-{
-	static const char *const yes[] = { "true", "yes", "on" }, *const no[] = { "false", "no",
-										  "off" };
-
-	for (size_t i = 0; i < ARRAY_LEN(yes); i++)
-		if (sl_eq(v, sl_cstr(yes[i])) || sl_eq(v, sl_cstr(no[i]))) {
-			*b_r = sl_eq(v, sl_cstr(yes[i]));
-			return 0;
-		}
-	return err_set(e, E_SYNTAX, NULL, "\"" SLFMT "\" is neither true nor false",
-		       SLARG(sl_sub(v, 0, 40)));
-}
-
-static int check_uint(const struct opt *o, struct sl v, uint64_t *v_r, struct err *e)
-{
-	int rc = sl_to_u64(v, UINT64_MAX, v_r);
-
-	if (rc == E_SYNTAX)
-		return err_set(e, rc, NULL, "\"" SLFMT "\" is not a number",
-			       SLARG(sl_sub(v, 0, 40)));
-	return schema_check_uint(o, rc == E_RANGE ? UINT64_MAX : *v_r, e);
-}
-
-static int check_value(const struct opt *o, struct sl v, struct err *e)
-{
-	uint64_t u;
-	uint32_t n;
-	bool b;
-
-	switch (o->kind) {
-	case OPT_BOOL:
-		return check_bool(v, &b, e);
-	case OPT_UINT:
-		return check_uint(o, v, &u, e);
-	case OPT_ENUM:
-		return schema_enum(o, v, &n, e);
-	default:
-		return schema_check_text(o, v, e);
-	}
-}
-
 static int set_line(const char *key, int line)
 {
 	return json_object_set_new(loading->lines, key, json_integer(line));
@@ -151,7 +109,7 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
 		cfg_error(cfg, "%s: out of memory, or not UTF-8", key);
 		return -1;
 	}
-	if (check_value(o, sl_cstr(value), &why) < 0) {
+	if (schema_check_value(o, sl_cstr(value), &why) < 0) {
 		cfg_error(cfg, "%s: %s", key, why.text);
 		return -1;
 	}
@@ -329,22 +287,8 @@ static bool is_unset(cfg_t *cfg, const struct opt *o)
 
 static json_t *typed_value(cfg_t *cfg, const struct opt *o)
 {
-	struct sl v = o->kind == OPT_LIST ? SL_NULL : sl_cstr(cfg_getstr(cfg, o->key));
-	uint64_t u = 0;
-	bool b = false;
-
-	switch (o->kind) {
-	case OPT_LIST:
-		return list_value(cfg, o);
-	case OPT_BOOL:
-		check_bool(v, &b, NULL);
-		return json_boolean(b);
-	case OPT_UINT:
-		check_uint(o, v, &u, NULL);
-		return json_integer((json_int_t)u);
-	default:
-		return json_stringn(v.p, v.n);
-	}
+	return o->kind == OPT_LIST ? list_value(cfg, o)
+				   : schema_value_json(o, sl_cstr(cfg_getstr(cfg, o->key)));
 }
 
 static int line_of(const struct load *l, const char *where)

@@ -76,7 +76,7 @@ static int print_range(struct buf *out, const struct opt *o)
 static int sample_opt(struct buf *out, const struct section *s, const struct opt *o)
 {
 	const char *indent = *s->name ? "\t" : "";
-	bool on = o->sample && (!s->titled || s->sample_on);
+	bool on = o->sample && s->titled && s->sample_on;
 	char prefix[8];
 
 	snprintf(prefix, sizeof(prefix), "%s# ", indent);

@@ -211,6 +211,8 @@ static const struct opt top_opts[] = {
 	ENUM_("log_level", TOP(log_level), 3, levels, ALL, false,
 	      "The least important events that are logged."),
 	BOOL_("syslog", TOP(syslog), false, ALL, true, "Log to syslog instead of standard error."),
+	UINT_("stop_seconds", TOP(stop_seconds), 15, 1, 600, D, false,
+	      "How long a process may take to commit and end before it is killed."),
 	UINT_("workers", TOP(workers), 0, 0, 64, CORE, true,
 	      "Event loops of tandem-core; 0: one for each CPU."),
 	ENUM_("event_backend", TOP(event_backend), 0, backends, ALL, true,
@@ -543,6 +545,101 @@ int schema_enum(const struct opt *o, struct sl v, uint32_t *v_r, struct err *e)
 	}
 	return err_set(e, E_SYNTAX, NULL, "\"" SLFMT "\" is none of: %s", SLARG(sl_sub(v, 0, 40)),
 		       all);
+}
+
+static int check_bool(struct sl v, bool *b_r, struct err *e)
+{
+	static const char *const yes[] = { "true", "yes", "on" }, *const no[] = { "false", "no",
+										  "off" };
+
+	for (size_t i = 0; i < ARRAY_LEN(yes); i++)
+		if (sl_eq(v, sl_cstr(yes[i])) || sl_eq(v, sl_cstr(no[i]))) {
+			*b_r = sl_eq(v, sl_cstr(yes[i]));
+			return 0;
+		}
+	return err_set(e, E_SYNTAX, NULL, "\"" SLFMT "\" is neither true nor false",
+		       SLARG(sl_sub(v, 0, 40)));
+}
+
+static int check_uint(const struct opt *o, struct sl v, uint64_t *v_r, struct err *e)
+{
+	int rc = sl_to_u64(v, UINT64_MAX, v_r);
+
+	if (rc == E_SYNTAX)
+		return err_set(e, rc, NULL, "\"" SLFMT "\" is not a number",
+			       SLARG(sl_sub(v, 0, 40)));
+	return schema_check_uint(o, rc == E_RANGE ? UINT64_MAX : *v_r, e);
+}
+
+int schema_check_value(const struct opt *o, struct sl v, struct err *e)
+{
+	uint64_t u;
+	uint32_t n;
+	bool b;
+
+	switch (o->kind) {
+	case OPT_BOOL:
+		return check_bool(v, &b, e);
+	case OPT_UINT:
+		return check_uint(o, v, &u, e);
+	case OPT_ENUM:
+		return schema_enum(o, v, &n, e);
+	default:
+		return schema_check_text(o, v, e);
+	}
+}
+
+json_t *schema_value_json(const struct opt *o, struct sl v)
+{
+	uint64_t u = 0;
+	bool b = false;
+
+	switch (o->kind) {
+	case OPT_BOOL:
+		check_bool(v, &b, NULL);
+		return json_boolean(b);
+	case OPT_UINT:
+		check_uint(o, v, &u, NULL);
+		return json_integer((json_int_t)u);
+	default:
+		return json_stringn(v.n ? v.p : "", v.n);
+	}
+}
+
+static json_t *list_json(const struct opt *o, struct sl text, struct err *e)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0, end; i < text.n; i = end + 1) {
+		end = sl_find(text, ',', i);
+		struct sl v = sl_trim(sl_sub(text, i, end));
+		if (schema_check_value(o, v, e) < 0) {
+			json_decref(a);
+			return NULL;
+		}
+		json_array_append_new(a, json_stringn(v.p, v.n));
+	}
+	return a;
+}
+
+json_t *config_option_json(const char *section, const char *key, struct sl text, struct err *e)
+{
+	const struct section *s = schema_section(section);
+	const struct opt *o = s ? schema_opt(s, key) : NULL;
+	struct err why = { 0, NULL, "" };
+	json_t *v;
+
+	if (!o || o->kind == OPT_FILE) {
+		err_set(e, E_NOTFOUND, NULL, "there is no option %.60s", key);
+		return NULL;
+	}
+	if (o->kind == OPT_LIST)
+		v = list_json(o, text, &why);
+	else
+		v = schema_check_value(o, text, &why) < 0 ? NULL : schema_value_json(o, text);
+	if (!v)
+		err_set(e, why.code, NULL, "%.60s: %.120s", key, why.text);
+	return v;
 }
 
 int config_split_address(struct sl text, char host_r[CONFIG_HOST_MAX], uint16_t *port_r)

@@ -59,6 +59,11 @@ int schema_check_uint(const struct opt *o, uint64_t v, struct err *e);
 int schema_check_text(const struct opt *o, struct sl v, struct err *e);
 int schema_enum(const struct opt *o, struct sl v, uint32_t *v_r, struct err *e);
 
+/* The same for a value as text; of a list: one member. */
+int schema_check_value(const struct opt *o, struct sl v, struct err *e);
+/* NULL: not UTF-8, or out of memory. v has passed schema_check_value; not for lists. */
+json_t *schema_value_json(const struct opt *o, struct sl v);
+
 /* Build from a document. where: the key that an error is about, "section.key" or
  * "section[title].key". */
 #define WHERE_MAX 400

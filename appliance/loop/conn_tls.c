@@ -518,6 +518,23 @@ int conn_tls_exporter(const struct conn *c, unsigned char out[32])
 	return 0;
 }
 
+int conn_tls_unique(const struct conn *c, unsigned char out[64], size_t *n_r)
+{
+	size_t n;
+
+	if (!conn_is_tls(c))
+		return E_STATE;
+	/* The first Finished message: the client's, or in a resumed handshake the server's. */
+	if (SSL_is_server(c->tls->ssl) == !SSL_session_reused(c->tls->ssl))
+		n = SSL_get_peer_finished(c->tls->ssl, out, 64);
+	else
+		n = SSL_get_finished(c->tls->ssl, out, 64);
+	if (n == 0 || n > 64)
+		return E_UNSUPPORTED;
+	*n_r = n;
+	return 0;
+}
+
 int conn_tls_end_point(const struct conn *c, unsigned char out[64], size_t *n_r)
 {
 	const struct conn_tls *t = c->tls;

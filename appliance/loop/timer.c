@@ -43,8 +43,6 @@ static size_t slot_for(const struct wheel *w, uint64_t due_ms)
 
 	if (delta < 256)
 		return due_ms & 255;
-	if (delta > UINT32_MAX)
-		due_ms = w->base_ms + UINT32_MAX;
 	while (level < WHEEL_LEVELS - 1 && delta >= (uint64_t)1 << level_shift(level + 1))
 		level++;
 	return level_first(level) + (due_ms >> level_shift(level) & 63);

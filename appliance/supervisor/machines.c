@@ -1,11 +1,27 @@
 /* machines.c - the table of all machines, and their pages in docs/fsm/. See machines.h. */
 #include "appliance/supervisor/machines.h"
+#include "appliance/supervisor/process.h"
+#include "translators/common/component.h"
+#include "translators/sms/smpp_machine.h"
+#include "xmpp/access/asession.h"
+#include "xmpp/access/c2s.h"
+#include "xmpp/access/component.h"
+#include "xmpp/router/router.h"
 
 #include <errno.h>
 #include <sys/stat.h>
 
 /* One line a machine, in the order of the index. */
 const struct fsm_def *const machines[] = {
+	&child_fsm,
+	&c2s_fsm,
+	&as_fsm,
+	&comp_fsm,
+	&user_fsm,
+	&component_fsm,
+#ifdef CONFIG_SMS_SMPP
+	&smpp_machine_def,
+#endif
 	NULL,
 };
 

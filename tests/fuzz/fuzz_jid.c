@@ -1,4 +1,5 @@
-/* fuzz_jid.c - octets as a JID, a password and text to escape: preparation changes nothing the second time. */
+/* fuzz_jid.c - octets as a JID, a password and text to escape: preparation changes nothing the
+ * second time. */
 #include "appliance/base/enc.h"
 #include "xmpp/stream/jid.h"
 
@@ -35,9 +36,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check(a);
 	if (jid_parse(a, in, &j, &e) == 0) {
 		check(utf8_valid(j.full) && j.full.n <= JID_MAX && j.domain.n > 0);
-		check(j.local.n <= JID_PART_MAX && j.domain.n <= JID_PART_MAX && j.resource.n <= JID_PART_MAX);
+		check(j.local.n <= JID_PART_MAX && j.domain.n <= JID_PART_MAX &&
+		      j.resource.n <= JID_PART_MAX);
 		check(jid_parse(a, j.full, &k, &e) == 0 && k.full.p == j.full.p && jid_eq(&j, &k));
-		check(sl_eq(k.local, j.local) && sl_eq(k.domain, j.domain) && sl_eq(k.resource, j.resource));
+		check(sl_eq(k.local, j.local) && sl_eq(k.domain, j.domain) &&
+		      sl_eq(k.resource, j.resource));
 	}
 	check_prep(a, jid_prep_local, in);
 	check_prep(a, jid_prep_domain, in);

@@ -1,7 +1,9 @@
 /* fuzz_smpp_pdu.c - octets as a stream of SMPP PDUs: framed, decoded, dumped; what decodes and can
  * be encoded must decode to the same parameters again. The dictionary comes from the codec's own
  * tables. */
-#include "translators/sms/smpp_pdu.h"
+#include "appliance/base/enc.h"
+#include "translators/sms/receipt.h"
+#include "translators/sms/smpp_sms.h"
 
 #include <unistd.h>
 
@@ -58,6 +60,36 @@ static void again(const struct smpp_pdu *p)
 	arena_free(&a);
 }
 
+/* What the link makes of a delivery, and back into a submit_sm where that is possible. */
+static void as_message(struct arena *a, const struct smpp_pdu *p)
+{
+	struct smpp_sms_cfg cfg = { (enum smpp_alphabet)(p->protocol_id % 3),
+				    SMPP_TON_AUTO,
+				    SMPP_TON_AUTO,
+				    SMPP_TON_AUTO,
+				    SMPP_TON_AUTO,
+				    SL("") };
+	struct smpp_receipt r;
+	struct smpp_pdu out;
+	struct smpp_in m;
+	struct sl text;
+
+	smpp_receipt_read(a, p, &r);
+	if (smpp_pdu_in(a, &cfg, p, &m) < 0)
+		return;
+	if (gsm_decode(a, m.body.enc, m.body.data, &text) == 0 && !utf8_valid(text))
+		abort();
+	struct smpp_out back = { .from = m.from, .to = m.to, .body = m.body };
+	if (smpp_out_pdu(a, &cfg, &back, &out, NULL) == 0) {
+		struct buf b;
+
+		buf_init(&b, SMPP_PDU_MAX);
+		if (smpp_pdu_encode(&b, &out, NULL) == E_SYNTAX)
+			abort();
+		buf_free(&b);
+	}
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct sl in = sl_mk((const char *)data, size);
@@ -73,6 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (smpp_pdu_decode(a, sl_sub(in, 0, (size_t)n), &p, NULL) == 0) {
 			smpp_tlv_uint(&p, SMPP_TLV_message_state, &v);
 			smpp_tlv_cstr(&p, SMPP_TLV_receipted_message_id);
+			as_message(a, &p);
 			if (p.command_status == 0) /* error responses may lose their body */
 				again(&p);
 		} else if (p.fault == 0 || p.tlvs || p.short_message.n) {

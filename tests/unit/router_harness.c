@@ -14,7 +14,7 @@
 #define SETTLE_ROUNDS 4u
 #define WAIT_MS       2000
 
-/* ---- an engine whose commits can be held or made to fail -------------------------------------------------- */
+/* ---- an engine whose commits can be held or made to fail ------------------------------------- */
 
 static struct {
 	pthread_mutex_t m;
@@ -46,7 +46,7 @@ static void gate_set(bool hold, unsigned fail)
 	pthread_mutex_unlock(&gate.m);
 }
 
-/* ---- sessions that record ------------------------------------------------------------------------------------ */
+/* ---- sessions that record -------------------------------------------------------------------- */
 
 struct delivered {
 	struct list node;
@@ -158,7 +158,7 @@ static struct fake *fake_get(struct rh *h, struct sl name)
 	return f;
 }
 
-/* ---- turns ------------------------------------------------------------------------------------------------------ */
+/* ---- turns ----------------------------------------------------------------------------------- */
 
 void rh_turn(struct rh *h, int wait_ms)
 {
@@ -174,7 +174,7 @@ static void do_done(struct store_op *op)
 	*(bool *)op->arg = true;
 }
 
-int rh_do(struct rh *h, struct store_op *op)
+static int rh_do(struct rh *h, struct store_op *op)
 {
 	bool done = false;
 
@@ -253,6 +253,33 @@ void rh_sm_get(struct rh *h, const char *id, struct store_sm_get *g)
 		rh_turn(h, 1);
 }
 
+void rh_put(struct rh *h, struct store_roster_put *p)
+{
+	struct store_roster_put q;
+	bool done = false;
+
+	store_op_init(&q.op, STORE_ROSTER_PUT, do_done, &done);
+	q.owner = p->owner;
+	q.item = p->item;
+	store_submit(h->store, &q.op);
+	while (!done)
+		rh_turn(h, 1);
+	store_op_fini(&q.op);
+}
+
+void rh_roster(struct rh *h, const char *owner, struct store_roster_load *l)
+{
+	bool done = false;
+
+	rh_settle(h);
+	memset(l, 0, sizeof(*l));
+	store_op_init(&l->op, STORE_ROSTER_LOAD, do_done, &done);
+	l->owner = sl_cstr(owner);
+	store_submit(h->store, &l->op);
+	while (!done)
+		rh_turn(h, 1);
+}
+
 void rh_expire(struct rh *h, unsigned ms)
 {
 	usleep(ms * 1000);
@@ -270,7 +297,7 @@ uint64_t rh_counter(const struct rh *h, enum core_counter c)
 	return n;
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 static void ready(struct worker *w, int rc)
 {
@@ -437,7 +464,7 @@ void rh_account(struct rh *h, const char *jid)
 	store_op_fini(&p.op);
 }
 
-/* ---- the actions ------------------------------------------------------------------------------------------------------ */
+/* ---- the actions ----------------------------------------------------------------------------- */
 
 static struct worker *worker_of(struct rh *h, struct sl key)
 {
@@ -481,21 +508,31 @@ static void on_bound(struct session *s, int rc)
 	f->bound_rc = rc;
 }
 
-static void login(struct rh *h, struct sl name, bool sm)
+static void login_as(struct rh *h, struct sl name, const char *jid, bool sm)
 {
-	size_t slash = sl_find(name, '/', 0);
-	char jid[256];
-	struct fake *f;
+	struct fake *f = fake_new(h, name, jid, sm);
 
-	snprintf(jid, sizeof(jid), SLFMT "@localhost" SLFMT, SLARG(sl_sub(name, 0, slash)),
-		 SLARG(sl_sub(name, slash, name.n)));
-	f = fake_new(h, name, jid, sm);
 	enter(f);
 	session_bind(&f->s, on_bound);
 	for (int i = 0; i < WAIT_MS && !f->bound; i++)
 		rh_turn(h, 1);
 	if (!f->bound)
 		fail_msg("%s: no answer to the bind", h->where);
+}
+
+static void login(struct rh *h, struct sl name, bool sm)
+{
+	size_t slash = sl_find(name, '/', 0);
+	char jid[256];
+
+	snprintf(jid, sizeof(jid), SLFMT "@localhost" SLFMT, SLARG(sl_sub(name, 0, slash)),
+		 SLARG(sl_sub(name, slash, name.n)));
+	login_as(h, name, jid, sm);
+}
+
+void rh_login_as(struct rh *h, const char *name, const char *jid)
+{
+	login_as(h, sl_cstr(name), jid, false);
 }
 
 static void attach(struct rh *h, struct sl name, bool sm)
@@ -596,7 +633,7 @@ static void end(struct fake *f)
 	fake_free(f);
 }
 
-/* ---- matching ----------------------------------------------------------------------------------------------------------- */
+/* ---- matching -------------------------------------------------------------------------------- */
 
 static bool matches(struct arena *a, const struct xml_node *want, const struct xml_node *got);
 
@@ -702,7 +739,7 @@ static void expect_nothing(struct fake *f)
 	fail_msg("%s: %s got more than was expected", f->h->where, f->name);
 }
 
-/* ---- the script ------------------------------------------------------------------------------------------------------------ */
+/* ---- the script ------------------------------------------------------------------------------ */
 
 static struct sl word(struct sl *line)
 {

@@ -62,9 +62,12 @@ void rh_sm_begin(struct rh *h, const char *name, char id[32]);
 void rh_sm_get(struct rh *h, const char *id, struct store_sm_get *g);
 /* Sleep so long, then look for expired rows. */
 void rh_expire(struct rh *h, unsigned ms);
-/* Submit an operation from worker 0 and wait for its answer. */
-int rh_do(struct rh *h, struct store_op *op);
+/* A roster item into the store; the roster from there (the caller calls store_op_fini). */
+void rh_put(struct rh *h, struct store_roster_put *p);
+void rh_roster(struct rh *h, const char *owner, struct store_roster_load *l);
 
+/* Bind a full JID under another name. */
+void rh_login_as(struct rh *h, const char *name, const char *jid);
 struct session *rh_session(struct rh *h, const char *name);
 /* Of a session: how many things are in its inbox; its stream was closed with this error (or NULL). */
 unsigned rh_inbox(struct rh *h, const char *name);

@@ -576,6 +576,7 @@ static void sample_loads(const char *sample, bool all)
 	text = replaced(text, "/etc/tandem/example.com.crt", "crt");
 	text = replaced(text, "/etc/tandem/example.com.key", "key");
 	text = replaced(text, "/etc/tandem/irc.secret", "secret");
+	text = replaced(text, "/etc/tandem/sms-server.secret", "secret");
 	text = replaced(text, "/etc/tandem/carrier-a.password", "secret");
 	for (char *p = text; all && *p; p++)
 		if (*p == '#' && p[1] != ' ' && p[1] != '#')
@@ -594,7 +595,9 @@ static void sample_loads(const char *sample, bool all)
 	seen[0] = '\0';
 	config_compare(plain, c, CONFIG_ALL, differs, NULL);
 	assert_string_equal(
-		seen, all ? "component[irc.example.com] link[carrier-a] handset[+15550100]! " : "");
+		seen,
+		all ? "component[irc.example.com] sms.server_secret_file sms.server_secret link[carrier-a] handset[+15550100]! "
+		    : "");
 	config_unref(&plain);
 	config_unref(&c);
 	free(text);

@@ -255,6 +255,33 @@ static void test_write_after_peer_gone(void **state)
 	side_end(&s);
 }
 
+/* A read that did not fill the buffer ends the turn for this connection: no second read(2). */
+static int more_to;
+
+static void send_more(struct side *s, struct sl d)
+{
+	UNUSED(d);
+	if (s->datas < 3)
+		assert_int_equal(write(more_to, "more", 4), 4);
+}
+
+static void test_one_read_a_turn(void **state)
+{
+	struct side s;
+	int fd = side_on_pair(&s, 1000);
+
+	UNUSED(state);
+	more_to = fd;
+	s.on_data = send_more;
+	assert_int_equal(write(fd, "first", 5), 5);
+	for (int i = 1; i <= 3; i++) {
+		turns(1);
+		assert_int_equal(s.datas, i);
+	}
+	side_end(&s);
+	close(fd);
+}
+
 static void kill_in_data(struct side *s, struct sl d)
 {
 	UNUSED(d);
@@ -310,6 +337,31 @@ static void test_close_graceful(void **state)
 	side_end(&s);
 }
 
+/* The peer ended first, while our output was still going out: no waiting once it is out. */
+static void test_close_after_peer(void **state)
+{
+	struct side s;
+	int fd = side_on_pair(&s, 4u << 20);
+	static char big[1u << 20], got[1u << 20];
+	size_t n = 0;
+
+	UNUSED(state);
+	CALL(conn_write(s.c, sl_mk(big, sizeof(big))));
+	CALL(conn_close(s.c, 60000));
+	shutdown(fd, SHUT_WR);
+	turns(3);
+	assert_int_equal(s.closed, 0);
+	while (n < sizeof(big)) {
+		turns(1);
+		n += read_all(fd, got + n, sizeof(got) - n);
+	}
+	turns(3);
+	assert_int_equal(s.closed, 1);
+	assert_int_equal(s.why.code, 0);
+	side_end(&s);
+	close(fd);
+}
+
 static void test_close_gives_up(void **state)
 {
 	struct side s;
@@ -348,12 +400,13 @@ static void test_close_now(void **state)
 static void test_slow_reader(void **state)
 {
 	struct side s;
-	int fd = side_on_pair(&s, 100000), refused = 0;
+	int fd = side_on_pair(&s, 100000), refused = 0, small = 4096;
 	static char got[16u << 20];
 	size_t sent = 0, n = 0;
 	char line[1000];
 
 	UNUSED(state);
+	setsockopt(conn_fd(s.c), SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
 	while (!refused) {
 		for (size_t i = 0; i < sizeof(line); i++)
 			line[i] = (char)('a' + (sent + i) % 23);
@@ -644,6 +697,27 @@ static void test_refused(void **state)
 	side_end(&s);
 }
 
+/* A connect that fails at once is reported later, and closing it meanwhile does not hide why. */
+static void test_fails_at_once(void **state)
+{
+	const char *host = "255.255.255.255";
+	uint16_t port = 5222;
+	struct addrinfo *ai = addr_list(&host, &port, 1);
+	struct side s;
+
+	UNUSED(state);
+	side_init(&s);
+	CALL(assert_int_equal(conn_connect(loop, ai, 2000, &side_ops, &s, 1000, &s.c, NULL), 0));
+	freeaddrinfo(ai);
+	assert_int_equal(s.closed, 0);
+	CALL(conn_kill(s.c));
+	turns(1);
+	assert_int_equal(s.closed, 1);
+	assert_int_equal(s.why.code, E_IO);
+	assert_non_null(strstr(s.why.text, "255.255.255.255:5222"));
+	side_end(&s);
+}
+
 /* The first address refuses, the second is of a family or network that fails at once, the third
  * answers. */
 static void test_next_address(void **state)
@@ -916,6 +990,31 @@ static void test_move(void **state)
 	loop_free(&second);
 }
 
+/* The same when the read had filled the buffer: the rest stays in the kernel for the new loop. */
+static void test_move_in_mid_read(void **state)
+{
+	struct side s;
+	int fd = side_on_pair(&s, 1000);
+	static char big[150000];
+
+	UNUSED(state);
+	assert_int_equal(loop_new(backend, &second, NULL), 0);
+	s.on_data = detach_in_data;
+	ssize_t put = write(fd, big, sizeof(big));
+	assert_true(put > 70000);
+	turns(3);
+	assert_int_equal(s.datas, 1);
+	assert_int_equal(s.in_total, LOOP_SCRATCH_OCTETS);
+	CALL(assert_int_equal(conn_attach(s.c, second, &side_ops, &s, NULL), 0));
+	loop_turn(second, 0);
+	assert_int_equal(s.in_total, put);
+	CALL(conn_kill(s.c));
+	loop_turn(second, 0);
+	side_end(&s);
+	close(fd);
+	loop_free(&second);
+}
+
 /* --- all ------------------------------------------------------------------------------------ */
 
 static int count_fds(void)
@@ -938,8 +1037,10 @@ static int run_all(enum loop_backend b, const char *name)
 		T(test_peer_closes),
 		T(test_half_close),
 		T(test_write_after_peer_gone),
+		T(test_one_read_a_turn),
 		T(test_kill_in_callback),
 		T(test_close_graceful),
+		T(test_close_after_peer),
 		T(test_close_gives_up),
 		T(test_close_now),
 		T(test_slow_reader),
@@ -950,6 +1051,7 @@ static int run_all(enum loop_backend b, const char *name)
 		T(test_tcp),
 		T(test_fairness),
 		T(test_refused),
+		T(test_fails_at_once),
 		T(test_next_address),
 		T(test_connect_timeout),
 		T(test_kill_while_connecting),
@@ -959,6 +1061,7 @@ static int run_all(enum loop_backend b, const char *name)
 		T(test_listener_pause_and_free_inside),
 		T(test_emfile),
 		T(test_move),
+		T(test_move_in_mid_read),
 	};
 	struct loop *l;
 	int fds = count_fds(), failed;

@@ -245,6 +245,10 @@ static void test_exchange(void **state)
 	assert_int_equal(nx, 32);
 	assert_int_equal(ny, 32);
 	assert_memory_equal(x, y, 32);
+	assert_int_equal(conn_tls_unique(srv.c, x, &nx), 0);
+	assert_int_equal(conn_tls_unique(cli.c, y, &ny), 0);
+	assert_int_equal(nx, ny);
+	assert_memory_equal(x, y, nx);
 	assert_int_equal(conn_tls_server(srv.c, srv_a, NULL), E_STATE); /* not twice */
 	side_end(&cli);
 	TURN_UNTIL(srv.closed);
@@ -454,7 +458,8 @@ static void test_gone_in_handshake(void **state)
 	UNUSED(state);
 	pair_plain(&srv, &cli);
 	start_tls(&srv, srv_a, &cli, cli_a, "a.example");
-	CALL(conn_close(cli.c, 1000)); /* has nothing to flush: kills */
+	CALL(conn_write(cli.c, SL("can never go out")));
+	CALL(conn_close(cli.c, 60000)); /* so this kills */
 	TURN_UNTIL(srv.closed && cli.closed);
 	assert_int_equal(cli.why.code, 0);
 	assert_int_equal(srv.why.code, E_CLOSED);
@@ -635,6 +640,79 @@ static void test_pieces(void **state)
 		exchange_in_pieces(0);
 }
 
+static void take_octets(int fd, size_t n)
+{
+	char t[4096];
+
+	while (n) {
+		ssize_t r = read(fd, t, n < sizeof(t) ? n : sizeof(t));
+
+		if (r > 0)
+			n -= (size_t)r;
+		loop_turn(loop, 1);
+	}
+}
+
+static void shuttle_until_tls(struct side *srv, int a, struct side *cli, int b)
+{
+	for (int i = 0; !srv->tls || !cli->tls; i++) {
+		turns(1);
+		carry(a, b, 4096);
+		carry(b, a, 4096);
+		assert_true(i < 1000);
+	}
+}
+
+/* The kernel takes nothing when the server wants to answer the ClientHello: it goes on when it
+ * does. */
+static void test_handshake_blocked(void **state)
+{
+	struct side srv, cli;
+	int a = side_on_pair(&srv), b = side_on_pair(&cli);
+	size_t filler = 0;
+
+	UNUSED(state);
+	while (write(conn_fd(srv.c), "x", 1) == 1)
+		filler++;
+	start_tls(&srv, srv_a, &cli, cli_a, "a.example");
+	turns(1);
+	assert_true(carry(b, a, 4096) > 100);
+	turns(5);
+	assert_int_equal(srv.closed, 0);
+	take_octets(a, filler);
+	shuttle_until_tls(&srv, a, &cli, b);
+	side_end(&srv);
+	side_end(&cli);
+	close(a);
+	close(b);
+}
+
+/* The ClientHello is there before our last words in the clear are out: it waits for them. */
+static void test_early_client(void **state)
+{
+	struct side srv, cli;
+	int a = side_on_pair(&srv), b = side_on_pair(&cli);
+	static char filler[600000];
+
+	UNUSED(state);
+	CALL(conn_write(srv.c, sl_mk(filler, sizeof(filler))));
+	turns(1);
+	start_tls(&srv, srv_a, &cli, cli_a, "a.example");
+	turns(1);
+	assert_true(carry(b, a, 4096) > 100);
+	turns(5);
+	assert_true(conn_output_octets(srv.c) > 0);
+	uint64_t t0 = clock_mono_ms();
+	loop_turn(loop, 30); /* and does not spin meanwhile */
+	assert_true(clock_mono_ms() - t0 >= 29);
+	take_octets(a, sizeof(filler));
+	shuttle_until_tls(&srv, a, &cli, b);
+	side_end(&srv);
+	side_end(&cli);
+	close(a);
+	close(b);
+}
+
 /* A record changed on the way: an error, and nothing of it is delivered. */
 static void test_changed_record(void **state)
 {
@@ -786,7 +864,7 @@ static void test_tls12(void **state)
 	struct side srv;
 	struct raw r;
 	struct conn_tls_info i;
-	unsigned char x[64];
+	unsigned char x[64], y[64];
 	size_t n;
 	char b[8];
 
@@ -800,6 +878,9 @@ static void test_tls12(void **state)
 	assert_non_null(strstr(i.cipher, "ECDHE"));
 	assert_int_equal(conn_tls_exporter(srv.c, x), E_UNSUPPORTED);
 	assert_int_equal(conn_tls_end_point(srv.c, x, &n), 0);
+	assert_int_equal(conn_tls_unique(srv.c, x, &n), 0);
+	assert_int_equal(n, SSL_get_finished(r.ssl, y, sizeof(y))); /* the client's is the first */
+	assert_memory_equal(x, y, n);
 	assert_int_equal(SSL_write(r.ssl, "abc", 3), 3);
 	TURN_UNTIL(srv.in.n == 3);
 	CALL(conn_write(srv.c, SL("def")));
@@ -925,7 +1006,7 @@ static void test_resumption(void **state)
 {
 	struct side srv;
 	struct raw r;
-	unsigned char x[64], y[64], z[64];
+	unsigned char x[64], y[64], z[64], own[64];
 	char b[8];
 	size_t n;
 
@@ -946,6 +1027,12 @@ static void test_resumption(void **state)
 		assert_int_equal(SSL_session_reused(r.ssl), i);
 		assert_int_equal(conn_tls_exporter(srv.c, i ? y : x), 0);
 		assert_int_equal(conn_tls_end_point(srv.c, z, &n), 0);
+		assert_int_equal(conn_tls_unique(srv.c, z, &n), 0);
+		if (i) /* resumed: the server's Finished is the first */
+			assert_int_equal(n, SSL_get_peer_finished(r.ssl, own, sizeof(own)));
+		else
+			assert_int_equal(n, SSL_get_finished(r.ssl, own, sizeof(own)));
+		assert_memory_equal(z, own, n);
 		SSL_shutdown(r.ssl);
 		raw_end(&r);
 		TURN_UNTIL(srv.closed);
@@ -969,6 +1056,30 @@ static void test_no_close_notify(void **state)
 	TURN_UNTIL(srv.closed);
 	assert_int_equal(srv.in.n, 4);
 	assert_int_equal(srv.why.code, E_CLOSED);
+	side_end(&srv);
+}
+
+/* close_notify in the same read as data at which the owner pauses: reported when it goes on, though
+ * the peer keeps its TCP open. */
+static void test_close_notify_while_paused(void **state)
+{
+	struct side srv;
+	struct raw r;
+
+	UNUSED(state);
+	raw_server(&srv, &r, TLS1_3_VERSION);
+	assert_int_equal(raw_handshake(&r), 1);
+	TURN_UNTIL(srv.tls);
+	srv.on_data = pause_self;
+	assert_int_equal(SSL_write(r.ssl, "last", 4), 4);
+	SSL_shutdown(r.ssl);
+	TURN_UNTIL(srv.in.n == 4);
+	turns(3);
+	assert_int_equal(srv.closed, 0);
+	CALL(conn_read_resume(srv.c));
+	TURN_UNTIL(srv.closed);
+	assert_int_equal(srv.why.code, E_CLOSED);
+	raw_end(&r);
 	side_end(&srv);
 }
 
@@ -1020,6 +1131,8 @@ static int run_all(enum loop_backend b, const char *name)
 		T(test_pause),
 		T(test_move),
 		T(test_pieces),
+		T(test_handshake_blocked),
+		T(test_early_client),
 		T(test_changed_record),
 		T(test_bulk),
 		T(test_write_after_gone),
@@ -1031,6 +1144,7 @@ static int run_all(enum loop_backend b, const char *name)
 		T(test_key_update),
 		T(test_resumption),
 		T(test_no_close_notify),
+		T(test_close_notify_while_paused),
 		T(test_close_notify_seen),
 	};
 	struct loop *l;

@@ -1,5 +1,5 @@
-/* test_jid.c - RFC 7622 addresses: the tables of section 3.5, each rule of PRECIS and IDNA that they rest on,
- * idempotence, limits, XEP-0106. */
+/* test_jid.c - RFC 7622 addresses: the tables of section 3.5, each rule of PRECIS and IDNA that
+ * they rest on, idempotence, limits, XEP-0106. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -82,7 +82,10 @@ static void test_rfc_tables(void **state)
 	good("juliet@example.com/foo@bar", "juliet@example.com/foo@bar");
 	good("foo\\20bar@example.com", "foo\\20bar@example.com");
 	good("fussball@example.com", "fussball@example.com");
-	good("fu\xc3\x9f" "ball@example.com", "fu\xc3\x9f" "ball@example.com");
+	good("fu\xc3\x9f"
+	     "ball@example.com",
+	     "fu\xc3\x9f"
+	     "ball@example.com");
 	good("\xcf\x80@example.com", "\xcf\x80@example.com");
 	good("\xce\xa3@example.com/foo", "\xcf\x83@example.com/foo");
 	good("\xcf\x83@example.com/foo", "\xcf\x83@example.com/foo");
@@ -131,21 +134,29 @@ static void test_local(void **state)
 		local_bad(s, "excluded character");
 	}
 	bad("a@b@c/d", "two at-signs");
-	local("\xef\xbc\xa1\xef\xbd\x82", "ab");                                /* full-width A, b */
-	local("\xef\xbd\xb6\xef\xbe\x9e", "\xe3\x82\xac");                      /* half-width GA in two characters */
-	local("e\xcc\x81", "\xc3\xa9");                                         /* composed */
-	local("\xc3\x89", "\xc3\xa9");                                          /* E acute */
-	local("\xc4\xb0", "i\xcc\x87");                                         /* I with dot */
-	local("\xce\x91\xce\xa3", "\xce\xb1\xcf\x82");                          /* final sigma */
-	local_bad("a\xef\xbc\xa0" "b", "full-width at-sign");
-	local_bad("a\xef\xbc\x8f" "b", "full-width slash");
-	local_bad("a\xe3\x80\x80" "b", "ideographic space");
+	local("\xef\xbc\xa1\xef\xbd\x82", "ab");           /* full-width A, b */
+	local("\xef\xbd\xb6\xef\xbe\x9e", "\xe3\x82\xac"); /* half-width GA in two characters */
+	local("e\xcc\x81", "\xc3\xa9");                    /* composed */
+	local("\xc3\x89", "\xc3\xa9");                     /* E acute */
+	local("\xc4\xb0", "i\xcc\x87");                    /* I with dot */
+	local("\xce\x91\xce\xa3", "\xce\xb1\xcf\x82");     /* final sigma */
+	local_bad("a\xef\xbc\xa0"
+		  "b",
+		  "full-width at-sign");
+	local_bad("a\xef\xbc\x8f"
+		  "b",
+		  "full-width slash");
+	local_bad("a\xe3\x80\x80"
+		  "b",
+		  "ideographic space");
 	local_bad("\xe2\x84\xab", "Angstrom sign: compatibility");
 	local_bad("\xc5\xbf", "long s: compatibility");
 	local_bad("\xef\xac\x81", "fi ligature");
 	local_bad("\xe2\x82\xac", "symbol");
 	local_bad("\xe1\x84\x80\xe1\x85\xa1", "conjoining jamo");
-	local_bad("a\xc2\xad" "b", "soft hyphen: ignorable");
+	local_bad("a\xc2\xad"
+		  "b",
+		  "soft hyphen: ignorable");
 	local_bad("\xef\xbf\xbe", "noncharacter");
 	local_bad("\xee\x80\x80", "private use");
 	local_bad("\xcd\xb8", "unassigned");
@@ -165,10 +176,14 @@ static void test_context(void **state)
 	local_bad("\xd7\xb3\xd7\x90", "geresh not after Hebrew");
 	local("\xe3\x82\xa2\xe3\x83\xbb", "\xe3\x82\xa2\xe3\x83\xbb");
 	local_bad("a\xe3\x83\xbb", "katakana dot without kana");
-	local("\xe0\xa4\x95\xe0\xa5\x8d\xe2\x80\x8d\xe0\xa4\xb7", "\xe0\xa4\x95\xe0\xa5\x8d\xe2\x80\x8d\xe0\xa4\xb7");
-	local("\xe0\xa4\x95\xe0\xa5\x8d\xe2\x80\x8c\xe0\xa4\xb7", "\xe0\xa4\x95\xe0\xa5\x8d\xe2\x80\x8c\xe0\xa4\xb7");
+	local("\xe0\xa4\x95\xe0\xa5\x8d\xe2\x80\x8d\xe0\xa4\xb7",
+	      "\xe0\xa4\x95\xe0\xa5\x8d\xe2\x80\x8d\xe0\xa4\xb7");
+	local("\xe0\xa4\x95\xe0\xa5\x8d\xe2\x80\x8c\xe0\xa4\xb7",
+	      "\xe0\xa4\x95\xe0\xa5\x8d\xe2\x80\x8c\xe0\xa4\xb7");
 	local("\xd8\xa8\xe2\x80\x8c\xd8\xa8", "\xd8\xa8\xe2\x80\x8c\xd8\xa8");
-	local_bad("a\xe2\x80\x8c" "b", "ZWNJ that joins nothing");
+	local_bad("a\xe2\x80\x8c"
+		  "b",
+		  "ZWNJ that joins nothing");
 	local_bad("\xd8\xa7\xe2\x80\x8c\xd8\xa8", "ZWNJ after a letter that does not join");
 	local_bad("\xd8\xa8\xe2\x80\x8d\xd8\xa8", "ZWJ without virama");
 	local_bad("\xe2\x80\x8d", "ZWJ alone");
@@ -181,16 +196,26 @@ static void test_bidi(void **state)
 {
 	UNUSED(state);
 	local("\xd7\x90\xd7\x91", "\xd7\x90\xd7\x91");
-	local("\xd7\x90" "1", "\xd7\x90" "1");
+	local("\xd7\x90"
+	      "1",
+	      "\xd7\x90"
+	      "1");
 	local("\xd7\x90-\xd7\x91", "\xd7\x90-\xd7\x91");
 	local("\xd7\x90\xd6\xb0", "\xd7\x90\xd6\xb0"); /* ends with a mark */
-	local_bad("\xd7\x90" "a", "left-to-right letter in right-to-left text");
+	local_bad("\xd7\x90"
+		  "a",
+		  "left-to-right letter in right-to-left text");
 	local_bad("a\xd7\x90", "right-to-left letter in left-to-right text");
 	local_bad("1\xd7\x90", "begins with a digit");
 	local_bad("\xd7\x90-", "ends with punctuation");
 	local_bad("\xd9\xa1", "begins with an Arabic digit");
-	local_bad("\xd8\xa7" "1\xd9\xa1", "European and Arabic digits");
-	good("a@b/\xd7\x90" "a", "a@b/\xd7\x90" "a"); /* no rule for resources */
+	local_bad("\xd8\xa7"
+		  "1\xd9\xa1",
+		  "European and Arabic digits");
+	good("a@b/\xd7\x90"
+	     "a",
+	     "a@b/\xd7\x90"
+	     "a"); /* no rule for resources */
 }
 
 static void test_resource(void **state)
@@ -198,10 +223,14 @@ static void test_resource(void **state)
 	UNUSED(state);
 	good("a@b/Foo", "a@b/Foo");
 	good("b/a\"&':<>@/ z", "b/a\"&':<>@/ z");
-	good("b/a\xc2\xa0" "b\xe3\x80\x80" "c", "b/a b c");
+	good("b/a\xc2\xa0"
+	     "b\xe3\x80\x80"
+	     "c",
+	     "b/a b c");
 	good("b/e\xcc\x81", "b/\xc3\xa9");
 	good("b/\xe2\x84\xab", "b/\xc3\x85");
-	good("b/\xef\xac\x81\xef\xbc\xa1", "b/\xef\xac\x81\xef\xbc\xa1"); /* compatibility and width stay */
+	good("b/\xef\xac\x81\xef\xbc\xa1",
+	     "b/\xef\xac\x81\xef\xbc\xa1"); /* compatibility and width stay */
 	good("b/\xf0\x9f\x91\x8d", "b/\xf0\x9f\x91\x8d");
 	bad("b/a\tb", "control");
 	bad("b/a\x7f", "control");
@@ -223,13 +252,25 @@ static void test_domain(void **state)
 	good("192.0.2.1", "192.0.2.1");
 	good("[::1]", "[::1]");
 	good("a@[2001:DB8:0:0:0:0:0:1]/r", "a@[2001:db8::1]/r");
-	good("b\xc3\xbc" "cher.example", "b\xc3\xbc" "cher.example");
-	good("B\xc3\x9c" "CHER.example", "b\xc3\xbc" "cher.example");
-	good("bu\xcc\x88" "cher.example", "b\xc3\xbc" "cher.example");
-	good("xn--bcher-kva.example", "b\xc3\xbc" "cher.example");
-	good("a@XN--BCHER-KVA.example", "a@b\xc3\xbc" "cher.example");
+	good("b\xc3\xbc"
+	     "cher.example",
+	     "b\xc3\xbc"
+	     "cher.example");
+	good("B\xc3\x9c"
+	     "CHER.example",
+	     "b\xc3\xbc"
+	     "cher.example");
+	good("bu\xcc\x88"
+	     "cher.example",
+	     "b\xc3\xbc"
+	     "cher.example");
+	good("xn--bcher-kva.example", "b\xc3\xbc"
+				      "cher.example");
+	good("a@XN--BCHER-KVA.example", "a@b\xc3\xbc"
+					"cher.example");
 	good("fa\xc3\x9f.example", "fa\xc3\x9f.example");
-	good("\xe6\x97\xa5\xe6\x9c\xac\xe3\x80\x82\xef\xbc\xaa\xef\xbc\xb0", "\xe6\x97\xa5\xe6\x9c\xac.jp");
+	good("\xe6\x97\xa5\xe6\x9c\xac\xe3\x80\x82\xef\xbc\xaa\xef\xbc\xb0",
+	     "\xe6\x97\xa5\xe6\x9c\xac.jp");
 	good("\xe6\x97\xa5\xe3\x80\x82", "\xe6\x97\xa5");
 	good("\xd7\x90\xd7\x91.example", "\xd7\x90\xd7\x91.example");
 	bad("", "empty");
@@ -253,8 +294,12 @@ static void test_domain(void **state)
 	bad("[fe80::1%eth0]", "zone");
 	bad("[::1]x", "text after the literal");
 	bad("[::1\xc3\xa9]", "not an address");
-	bad("\xd7\x90" "a.example", "Bidi rule");
-	bad("a\xe2\x80\x8d" "b.example", "ZWJ");
+	bad("\xd7\x90"
+	    "a.example",
+	    "Bidi rule");
+	bad("a\xe2\x80\x8d"
+	    "b.example",
+	    "ZWJ");
 	bad("\xe2\x99\x9a.example", "symbol");
 }
 
@@ -284,12 +329,15 @@ static void test_limits(void **state)
 	bad_sl(repeat("\xc3\xa9", 512, "@b"), "localpart of 1024");
 	struct sl res = arena_printf(arena, "b/" SLFMT, SLARG(repeat("a", 1023, "")));
 	assert_int_equal(jid_parse(arena, res, &j, NULL), 0);
-	bad_sl(arena_printf(arena, "b/" SLFMT, SLARG(repeat("a", 1024, ""))), "resourcepart of 1024");
-	bad_sl(arena_printf(arena, "b/" SLFMT, SLARG(repeat("\xe2\x82\xac", 342, ""))), "resourcepart of 1026");
-	assert_int_equal(jid_parse(arena, arena_printf(arena, SLFMT ".b", SLARG(label)), &j, NULL), 0);
+	bad_sl(arena_printf(arena, "b/" SLFMT, SLARG(repeat("a", 1024, ""))),
+	       "resourcepart of 1024");
+	bad_sl(arena_printf(arena, "b/" SLFMT, SLARG(repeat("\xe2\x82\xac", 342, ""))),
+	       "resourcepart of 1026");
+	assert_int_equal(jid_parse(arena, arena_printf(arena, SLFMT ".b", SLARG(label)), &j, NULL),
+			 0);
 	bad_sl(repeat("a", 64, ".b"), "label of 64");
-	struct sl four = arena_printf(arena, SLFMT "." SLFMT "." SLFMT "." SLFMT, SLARG(label), SLARG(label),
-				      SLARG(label), SLARG(sl_sub(label, 0, 61)));
+	struct sl four = arena_printf(arena, SLFMT "." SLFMT "." SLFMT "." SLFMT, SLARG(label),
+				      SLARG(label), SLARG(label), SLARG(sl_sub(label, 0, 61)));
 	assert_int_equal(four.n, 253);
 	assert_int_equal(jid_parse(arena, four, &j, NULL), 0);
 	bad_sl(arena_printf(arena, SLFMT "a", SLARG(four)), "name of 254");
@@ -299,7 +347,9 @@ static void test_limits(void **state)
 
 static void test_not_utf8(void **state)
 {
-	static const char *const bytes[] = { "\xff", "\xc3", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80" };
+	static const char *const bytes[] = {
+		"\xff", "\xc3", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\x80"
+	};
 
 	UNUSED(state);
 	for (size_t i = 0; i < ARRAY_LEN(bytes); i++) {
@@ -323,7 +373,9 @@ static void test_password(void **state)
 		{ "Correct Horse Battery Staple", "Correct Horse Battery Staple" },
 		{ "\xcf\x80\xc3\x9f\xc3\xa5", "\xcf\x80\xc3\x9f\xc3\xa5" },
 		{ "Jack of \xe2\x99\xa6s", "Jack of \xe2\x99\xa6s" },
-		{ "foo\xe1\x9a\x80" "bar", "foo bar" },
+		{ "foo\xe1\x9a\x80"
+		  "bar",
+		  "foo bar" },
 		{ "", NULL },
 		{ "my cat is a \tby", NULL },
 	};
@@ -398,16 +450,19 @@ static void test_escape(void **state)
 	assert_true(sl_eq(out, SL("a \\zz\\2")));
 }
 
-/* Random addresses of characters that have something to do with a rule: what is taken is taken again, unchanged. */
+/* Random addresses of characters that have something to do with a rule: what is taken is taken
+ * again, unchanged. */
 static void test_idempotent(void **state)
 {
 	static const uint32_t cps[] = {
-		'a', 'Z', '1', '-', '.', '@', '/', ' ', 'l', 0xb7, 0xc4, 0xdf, 0x130, 0x131, 0x149, 0x1c5, 0x300, 0x301,
-		0x307, 0x327, 0x345, 0x375, 0x3a3, 0x3c2, 0x3c3, 0x390, 0x5d0, 0x5f3, 0x627, 0x628, 0x640, 0x660, 0x6f0,
-		0x915, 0x93c, 0x94d, 0x958, 0xe33, 0x1100, 0x1161, 0x1e9e, 0x1f80, 0x1fb3, 0x200c, 0x200d, 0x2126, 0x212a,
-		0x212b, 0x2c62, 0x3002, 0x3007, 0x30a2, 0x30fb, 0x3099, 0xac00, 0xd55c, 0xfb01, 0xfb1f, 0xff0e, 0xff21,
-		0xff41, 0xff71, 0xff76, 0xff9e, 0xffe8, 0x10400, 0x1d15e, 0x1f44d, 0xa0, 0x3000, 0x345, 0x13a0, 0xab70, 0x10d0,
-		0x1c90, 0x1e921,
+		'a',    'Z',    '1',    '-',    '.',    '@',     '/',     ' ',     'l',    0xb7,
+		0xc4,   0xdf,   0x130,  0x131,  0x149,  0x1c5,   0x300,   0x301,   0x307,  0x327,
+		0x345,  0x375,  0x3a3,  0x3c2,  0x3c3,  0x390,   0x5d0,   0x5f3,   0x627,  0x628,
+		0x640,  0x660,  0x6f0,  0x915,  0x93c,  0x94d,   0x958,   0xe33,   0x1100, 0x1161,
+		0x1e9e, 0x1f80, 0x1fb3, 0x200c, 0x200d, 0x2126,  0x212a,  0x212b,  0x2c62, 0x3002,
+		0x3007, 0x30a2, 0x30fb, 0x3099, 0xac00, 0xd55c,  0xfb01,  0xfb1f,  0xff0e, 0xff21,
+		0xff41, 0xff71, 0xff76, 0xff9e, 0xffe8, 0x10400, 0x1d15e, 0x1f44d, 0xa0,   0x3000,
+		0x345,  0x13a0, 0xab70, 0x10d0, 0x1c90, 0x1e921,
 	};
 	unsigned seed = 7, taken = 0;
 
@@ -425,8 +480,10 @@ static void test_idempotent(void **state)
 		}
 		if (jid_parse(arena, sl_mk(text, n), &j, &e) == 0) {
 			taken++;
-			if (jid_parse(arena, j.full, &k, &e) != 0 || !jid_eq(&j, &k) || k.full.p != j.full.p)
-				fail_msg(SLFMT " -> " SLFMT ": %s", (int)n, text, SLARG(j.full), e.text);
+			if (jid_parse(arena, j.full, &k, &e) != 0 || !jid_eq(&j, &k) ||
+			    k.full.p != j.full.p)
+				fail_msg(SLFMT " -> " SLFMT ": %s", (int)n, text, SLARG(j.full),
+					 e.text);
 			check_parts(&j);
 		}
 		if (round % 1000 == 0) {
@@ -439,7 +496,8 @@ static void test_idempotent(void **state)
 
 static void test_no_memory(void **state)
 {
-	static const char *const in[] = { "A@b/c", "a@B/c", "\xc3\x89@b", "a@b\xc3\xbc.de/x", "A@[0::1]/e\xcc\x81" };
+	static const char *const in[] = { "A@b/c", "a@B/c", "\xc3\x89@b", "a@b\xc3\xbc.de/x",
+					  "A@[0::1]/e\xcc\x81" };
 	bool failed = false;
 
 	UNUSED(state);
@@ -463,9 +521,10 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_rfc_tables), T(test_local),	T(test_context), T(test_bidi),	   T(test_resource),
-		T(test_domain),	    T(test_limits),	T(test_not_utf8), T(test_password), T(test_make),
-		T(test_escape),	    T(test_idempotent), T(test_no_memory),
+		T(test_rfc_tables), T(test_local),  T(test_context), T(test_bidi),
+		T(test_resource),   T(test_domain), T(test_limits),  T(test_not_utf8),
+		T(test_password),   T(test_make),   T(test_escape),  T(test_idempotent),
+		T(test_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

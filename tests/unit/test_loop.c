@@ -560,6 +560,24 @@ static void test_timer_never_early(void **state)
 	assert_true(k.fired_ms - k.set_ms >= 20000);
 	assert_true(k.fired_ms - k.set_ms < 2000000);
 	assert_true(loop_stats(loop).turns < 10);
+	/* and not by a part of a millisecond */
+	for (unsigned i = 0; i < 60; i++) {
+		usleep(i * 37 % 1000);
+		k.fired = 0;
+		k.set_ms = clock_mono_us();
+		loop_timer_set(loop, &k.t, i % 4, early_fire);
+		while (!k.fired)
+			loop_turn(loop, 0);
+		assert_true(k.fired_ms - k.set_ms >= i % 4 * 1000);
+	}
+	/* due before the loop comes to wait */
+	k.fired = 0;
+	loop_timer_set(loop, &k.t, 3, early_fire);
+	usleep(20000);
+	k.set_ms = clock_mono_us();
+	loop_turn(loop, 10000);
+	assert_int_equal(k.fired, 1);
+	assert_true(k.fired_ms - k.set_ms < 5000000);
 }
 
 /* --- wake-up -------------------------------------------------------------------------------- */

@@ -245,22 +245,21 @@ static void test_constants(void **state)
 	UNUSED(state);
 #define SAME_STATUS(n) assert_int_equal(n, SMPP_##n);
 	SAME_STATUS(ESME_RINVMSGLEN)
-	SAME_STATUS(ESME_RALYBND) SAME_STATUS(ESME_RINVDSTADR) SAME_STATUS(ESME_RMSGQFUL)
-		SAME_STATUS(ESME_RSUBMITFAIL) SAME_STATUS(ESME_RTHROTTLED) SAME_STATUS(
-			ESME_RX_T_APPN) SAME_STATUS(ESME_RX_P_APPN) SAME_STATUS(ESME_RX_R_APPN)
-			SAME_STATUS(ESME_RINVSCHED) SAME_STATUS(ESME_RINVEXPIRY) SAME_STATUS(
-				ESME_RINVDFTMSGID) SAME_STATUS(ESME_RINVOPTPARSTREAM)
-				SAME_STATUS(ESME_RDELIVERYFAILURE) SAME_STATUS(ESME_RUNKNOWNERR)
+	SAME_STATUS(ESME_RALYBND)
+	SAME_STATUS(ESME_RINVDSTADR) SAME_STATUS(ESME_RMSGQFUL) SAME_STATUS(
+		ESME_RSUBMITFAIL) SAME_STATUS(ESME_RTHROTTLED) SAME_STATUS(ESME_RX_T_APPN)
+		SAME_STATUS(ESME_RX_P_APPN) SAME_STATUS(ESME_RX_R_APPN) SAME_STATUS(
+			ESME_RINVSCHED) SAME_STATUS(ESME_RINVEXPIRY) SAME_STATUS(ESME_RINVDFTMSGID)
+			SAME_STATUS(ESME_RINVOPTPARSTREAM) SAME_STATUS(
+				ESME_RDELIVERYFAILURE) SAME_STATUS(ESME_RUNKNOWNERR)
 #define SAME_TLV(n) assert_int_equal(TLVID_##n, SMPP_TLV_##n);
-					SAME_TLV(message_payload) SAME_TLV(
-						receipted_message_id) SAME_TLV(message_state)
-						SAME_TLV(network_error_code) SAME_TLV(
-							sar_msg_ref_num) SAME_TLV(sar_total_segments)
-							SAME_TLV(sar_segment_seqnum) SAME_TLV(
-								ussd_service_op)
-								SAME_TLV(its_session_info) SAME_TLV(
-									user_message_reference)
-									SAME_TLV(callback_num)
+				SAME_TLV(message_payload) SAME_TLV(receipted_message_id) SAME_TLV(
+					message_state) SAME_TLV(network_error_code)
+					SAME_TLV(sar_msg_ref_num) SAME_TLV(sar_total_segments)
+						SAME_TLV(sar_segment_seqnum) SAME_TLV(
+							ussd_service_op) SAME_TLV(its_session_info)
+							SAME_TLV(user_message_reference)
+								SAME_TLV(callback_num)
 }
 
 int main(void)

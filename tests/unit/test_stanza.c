@@ -1,4 +1,5 @@
-/* test_stanza.c - stanzas: taken from a tree, changed, sealed, written for several recipients; answers; custody. */
+/* test_stanza.c - stanzas: taken from a tree, changed, sealed, written for several recipients;
+ * answers; custody. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -34,7 +35,8 @@ static struct stanza *taken(const char *text)
 	return s;
 }
 
-static void check_wire(const struct stanza *s, const struct jid *from, const struct jid *to, struct sl extra, const char *want)
+static void check_wire(const struct stanza *s, const struct jid *from, const struct jid *to,
+		       struct sl extra, const char *want)
 {
 	struct buf out = { .max = 65536 };
 	char *tight;
@@ -115,20 +117,25 @@ static void test_take(void **state)
 
 static void test_addresses(void **state)
 {
-	struct stanza *s = taken("<message id='i' to='B@c/D' x='1' type='chat' from='a@c' xml:lang='en'><body>x</body></message>");
+	struct stanza *s = taken(
+		"<message id='i' to='B@c/D' x='1' type='chat' from='a@c' xml:lang='en'><body>x</body></message>");
 	struct jid other = jid_split(SL("o@p/'<&")), none = JID_NULL;
 	bool bad;
 
 	UNUSED(state);
-	assert_true(sl_eq(s->to.full, SL("b@c/D")) && sl_eq(s->from.full, SL("a@c")) && sl_eq(s->id, SL("i")));
+	assert_true(sl_eq(s->to.full, SL("b@c/D")) && sl_eq(s->from.full, SL("a@c")) &&
+		    sl_eq(s->id, SL("i")));
 	assert_int_equal(stanza_seal(s), 0);
-	check_wire(s, NULL, NULL, SL_NULL,
-		   "<message to='b@c/D' from='a@c' id='i' x='1' type='chat' xml:lang='en'><body>x</body></message>");
-	check_wire(s, &other, NULL, SL("<e/>"),
-		   "<message to='b@c/D' from='o@p/&apos;&lt;&amp;' id='i' x='1' type='chat' xml:lang='en'>"
-		   "<body>x</body><e/></message>");
-	check_wire(s, &none, &other, SL_NULL,
-		   "<message to='o@p/&apos;&lt;&amp;' id='i' x='1' type='chat' xml:lang='en'><body>x</body></message>");
+	check_wire(
+		s, NULL, NULL, SL_NULL,
+		"<message to='b@c/D' from='a@c' id='i' x='1' type='chat' xml:lang='en'><body>x</body></message>");
+	check_wire(
+		s, &other, NULL, SL("<e/>"),
+		"<message to='b@c/D' from='o@p/&apos;&lt;&amp;' id='i' x='1' type='chat' xml:lang='en'>"
+		"<body>x</body><e/></message>");
+	check_wire(
+		s, &none, &other, SL_NULL,
+		"<message to='o@p/&apos;&lt;&amp;' id='i' x='1' type='chat' xml:lang='en'><body>x</body></message>");
 	stanza_unref(&s);
 
 	s = taken("<presence from='old@x'/>");
@@ -140,7 +147,8 @@ static void test_addresses(void **state)
 	assert_true(jid_is_null(&s->to) && xml_attr(s->root, SL("to")).n == 0);
 	assert_int_equal(stanza_seal(s), 0);
 	check_wire(s, NULL, NULL, SL_NULL, "<presence from='o@p/&apos;&lt;&amp;'/>");
-	check_wire(s, NULL, NULL, SL("<e/>"), "<presence from='o@p/&apos;&lt;&amp;'><e/></presence>");
+	check_wire(s, NULL, NULL, SL("<e/>"),
+		   "<presence from='o@p/&apos;&lt;&amp;'><e/></presence>");
 	stanza_unref(&s);
 
 	s = take("<iq to='a b@c' from='x@y'/>", &bad);
@@ -158,11 +166,13 @@ static void test_addresses(void **state)
 static void test_children(void **state)
 {
 	UNUSED(state);
-	check_sealed(taken("<message xmlns='jabber:server'><body>&lt;</body>t<p:x xmlns:p='u' p:a='1'><body "
-			   "xmlns='jabber:client'/></p:x></message>"),
-		     "<message><body>&lt;</body>t<x xmlns='u' xmlns:ns0='u' ns0:a='1'><body xmlns='jabber:client'/></x></message>");
+	check_sealed(
+		taken("<message xmlns='jabber:server'><body>&lt;</body>t<p:x xmlns:p='u' p:a='1'><body "
+		      "xmlns='jabber:client'/></p:x></message>"),
+		"<message><body>&lt;</body>t<x xmlns='u' xmlns:ns0='u' ns0:a='1'><body xmlns='jabber:client'/></x></message>");
 	/* Inside a stanza nothing may lean on the stream's prefixes. */
-	check_sealed(taken("<iq><stream:error/></iq>"), "<iq><error xmlns='http://etherx.jabber.org/streams'/></iq>");
+	check_sealed(taken("<iq><stream:error/></iq>"),
+		     "<iq><error xmlns='http://etherx.jabber.org/streams'/></iq>");
 	struct stanza *s = taken("<message><body>a</body></message>");
 	xml_add_text(s->arena, xml_add(s->arena, s->root, NS_DELAY, SL("delay")), SL("x&y"));
 	xml_unlink(xml_child(s->root, NS_STANZA, SL("body")));
@@ -192,24 +202,34 @@ static void test_new(void **state)
 	xml_add(s->arena, s->root, NS_ROSTER, SL("query"));
 	t = stanza_ref(s);
 	stanza_unref(&t);
-	check_sealed(s, "<iq to='d' from='a@b/c' id='1&apos;' type='set'><query xmlns='jabber:iq:roster'/></iq>");
+	check_sealed(
+		s,
+		"<iq to='d' from='a@b/c' id='1&apos;' type='set'><query xmlns='jabber:iq:roster'/></iq>");
 	assert_int_equal(stanza_new(STANZA_PRESENCE, ST_NONE, NULL, &JID_NULL, SL_NULL, &s), 0);
 	check_sealed(s, "<presence/>");
 }
 
 static void test_errors(void **state)
 {
-	struct stanza *s = taken("<message type='chat' id='1' to='b@c' from='a@c/r'><body>x</body></message>"), *r;
+	struct stanza *
+		s = taken(
+		       "<message type='chat' id='1' to='b@c' from='a@c/r'><body>x</body></message>"),
+	       *r;
 
 	UNUSED(state);
 	assert_int_equal(stanza_error_reply(s, SC_SERVICE_UNAVAILABLE, NULL, SL_NULL, &r), 0);
-	check_sealed(r, "<message to='a@c/r' from='b@c' id='1' type='error'><error type='cancel'><service-unavailable "
-			"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>");
-	assert_int_equal(stanza_error_reply(s, SC_RESOURCE_CONSTRAINT, "cancel", SL("full <"), &r), 0);
+	check_sealed(
+		r,
+		"<message to='a@c/r' from='b@c' id='1' type='error'><error type='cancel'><service-unavailable "
+		"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>");
+	assert_int_equal(stanza_error_reply(s, SC_RESOURCE_CONSTRAINT, "cancel", SL("full <"), &r),
+			 0);
 	stanza_unref(&s); /* the answer holds nothing of it */
-	check_sealed(r, "<message to='a@c/r' from='b@c' id='1' type='error'><error type='cancel'><resource-constraint "
-			"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>"
-			"full &lt;</text></error></message>");
+	check_sealed(
+		r,
+		"<message to='a@c/r' from='b@c' id='1' type='error'><error type='cancel'><resource-constraint "
+		"xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'>"
+		"full &lt;</text></error></message>");
 	s = taken("<iq type='result' id='1'/>");
 	assert_int_equal(stanza_error_reply(s, SC_BAD_REQUEST, NULL, SL_NULL, &r), 0);
 	assert_null(r);
@@ -225,8 +245,8 @@ static void test_errors(void **state)
 	for (int c = 0; c < SC_MAX; c++) {
 		struct sl type = sl_cstr(stanza_cond_type((enum stanza_cond)c));
 		assert_true(stanza_cond_name((enum stanza_cond)c).n > 3);
-		assert_true(sl_eq(type, SL("cancel")) || sl_eq(type, SL("wait")) || sl_eq(type, SL("modify")) ||
-			    sl_eq(type, SL("auth")));
+		assert_true(sl_eq(type, SL("cancel")) || sl_eq(type, SL("wait")) ||
+			    sl_eq(type, SL("modify")) || sl_eq(type, SL("auth")));
 	}
 }
 
@@ -240,7 +260,8 @@ static void test_promises(void **state)
 		{ "<message><body>x</body></message>", true },
 		{ "<message type='odd'><body>x</body></message>", true },
 		{ "<message type='normal'><subject>x</subject></message>", true },
-		{ "<message type='chat'><body>x</body><no-store xmlns='urn:xmpp:hints'/></message>", false },
+		{ "<message type='chat'><body>x</body><no-store xmlns='urn:xmpp:hints'/></message>",
+		  false },
 		{ "<message type='headline'><body>x</body></message>", false },
 		{ "<message type='groupchat'><body>x</body></message>", false },
 		{ "<message type='error'><body>x</body></message>", false },
@@ -252,8 +273,10 @@ static void test_promises(void **state)
 		{ "<message type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/>"
 		  "<store xmlns='urn:xmpp:hints'/></message>",
 		  true },
-		{ "<message type='chat'><received xmlns='urn:xmpp:receipts' id='1'/></message>", true },
-		{ "<message type='chat'><displayed xmlns='urn:xmpp:chat-markers:0' id='1'/></message>", false },
+		{ "<message type='chat'><received xmlns='urn:xmpp:receipts' id='1'/></message>",
+		  true },
+		{ "<message type='chat'><displayed xmlns='urn:xmpp:chat-markers:0' id='1'/></message>",
+		  false },
 		{ "<message type='chat'><displayed xmlns='urn:xmpp:chat-markers:0' id='1'/>"
 		  "<store xmlns='urn:xmpp:hints'/></message>",
 		  true },
@@ -312,7 +335,8 @@ static void test_no_memory(void **state)
 		struct stanza *s;
 		bool bad = false;
 		rc = 1;
-		if (xml_parse_one(ar, SL("<message to='A@b' id='1'><body>b</body></message>"), &n, NULL) == 0 &&
+		if (xml_parse_one(ar, SL("<message to='A@b' id='1'><body>b</body></message>"), &n,
+				  NULL) == 0 &&
 		    stanza_take(ar, n, &s, &bad, NULL) == 0) {
 			assert_false(bad);
 			rc = stanza_seal(s) < 0;
@@ -327,8 +351,9 @@ static void test_no_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_take),	 cmocka_unit_test(test_addresses), cmocka_unit_test(test_children),
-		cmocka_unit_test(test_long),	 cmocka_unit_test(test_new),	   cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_take),     cmocka_unit_test(test_addresses),
+		cmocka_unit_test(test_children), cmocka_unit_test(test_long),
+		cmocka_unit_test(test_new),      cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_promises), cmocka_unit_test(test_no_memory),
 	};
 

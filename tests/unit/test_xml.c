@@ -1,5 +1,5 @@
-/* test_xml.c - the stream parser and the tree: every document whole, octet by octet, split at random, parked,
- * paused and moved at every point; limits; allocation failures; writing. */
+/* test_xml.c - the stream parser and the tree: every document whole, octet by octet, split at
+ * random, parked, paused and moved at every point; limits; allocation failures; writing. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,14 +7,14 @@
 #include <cmocka.h>
 
 #include <malloc.h>
+#include <time.h>
 
 #include "tests/unit/xml_recorder.h"
 
 #define HEAD_TEXT \
 	"<stream:stream to='a.example' xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' version='1.0'>"
-#define HEAD_EVENT                                                                                        \
-	"O<stream:stream to='a.example' version='1.0'/>[jabber:client]"
-#define C " xmlns='jabber:client'"
+#define HEAD_EVENT "O<stream:stream to='a.example' version='1.0'/>[jabber:client]"
+#define C          " xmlns='jabber:client'"
 
 struct doc {
 	const char *in, *out;
@@ -30,15 +30,18 @@ static const struct doc stanzas[] = {
 	{ "<a xmlns='u'/>", "E<a xmlns='u'/>" },
 	{ "<a xmlns=''/>", "E<a/>" },
 	{ "<a xmlns=''><b xmlns='jabber:client'/></a>", "E<a><b" C "/></a>" },
-	{ "<message xmlns='jabber:server'><body>s</body></message>", "E<message" C "><body>s</body></message>" },
+	{ "<message xmlns='jabber:server'><body>s</body></message>",
+	  "E<message" C "><body>s</body></message>" },
 	{ "<x:message xmlns:x='jabber:component:accept' xmlns:p='jabber:client'><p:body/></x:message>",
 	  "E<message" C "><body/></message>" },
 	{ "<m xml:lang='de' p:a='1' p:b='2' q:a='3' c='4' xmlns:p='u:p' xmlns:q='jabber:iq:roster'/>",
-	  "E<m" C " xml:lang='de' xmlns:ns0='u:p' ns0:a='1' xmlns:ns1='u:p' ns1:b='2' xmlns:ns2='jabber:iq:roster' "
+	  "E<m" C
+	  " xml:lang='de' xmlns:ns0='u:p' ns0:a='1' xmlns:ns1='u:p' ns1:b='2' xmlns:ns2='jabber:iq:roster' "
 	  "ns2:a='3' c='4'/>" },
 	{ "<m><p:x xmlns:p='u'><p:y/><z/><p:y xmlns='v'><w/></p:y></p:x></m>",
 	  "E<m" C "><x xmlns='u'><y/><z" C "/><y><w xmlns='v'/></y></x></m>" },
-	{ "<m>&lt;&amp;&gt;&quot;&apos;&#65;&#x20AC;</m>", "E<m" C ">&lt;&amp;&gt;\"'A\xe2\x82\xac</m>" },
+	{ "<m>&lt;&amp;&gt;&quot;&apos;&#65;&#x20AC;</m>",
+	  "E<m" C ">&lt;&amp;&gt;\"'A\xe2\x82\xac</m>" },
 	{ "<m a='&lt;&amp;&gt;&quot;&apos;&#10;&#9;&#13;x\ny'/>",
 	  "E<m" C " a='&lt;&amp;&gt;&quot;&apos;&#10;&#9;&#13;x y'/>" },
 	{ "<m>a\r\nb\rc&#13;d\ne</m>", "E<m" C ">a\nb\nc&#13;d\ne</m>" },
@@ -48,9 +51,11 @@ static const struct doc stanzas[] = {
 	{ "<xml:m/>", "E<xml:m/>" },
 	{ "<message><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body>f</body></message>"
 	  "</forwarded></message>",
-	  "E<message" C "><forwarded xmlns='urn:xmpp:forward:0'><message" C "><body>f</body></message>"
+	  "E<message" C "><forwarded xmlns='urn:xmpp:forward:0'><message" C
+	  "><body>f</body></message>"
 	  "</forwarded></message>" },
-	{ "<stream:features><a xmlns='u'/></stream:features>", "E<stream:features><a xmlns='u'/></stream:features>" },
+	{ "<stream:features><a xmlns='u'/></stream:features>",
+	  "E<stream:features><a xmlns='u'/></stream:features>" },
 	{ "<presence/></stream:stream>", "E<presence" C "/>C" },
 	{ "</stream:stream>", "C" },
 	{ "</stream:stream>\n<junk", "C" },
@@ -72,6 +77,11 @@ static const struct doc stanzas[] = {
 	{ "  x<presence/>", "!bad-format" },
 	{ "&lt;", "!bad-format" },
 	{ "<![CDATA[x]]>", "!bad-format" },
+	{ "<![CDATA[ ]]>", "!bad-format" },
+	{ " &#10;<a/>", "!bad-format" },
+	{ " x]]>", "!bad-format" },
+	{ "<a/> &", "E<a" C "/>!bad-format" },
+	{ "\xc3", "!bad-format" },
 	{ "<!-- c -->", "!restricted-xml" },
 	{ "<a><!-- c --></a>", "!restricted-xml" },
 	{ "<?pi data?>", "!restricted-xml" },
@@ -87,7 +97,8 @@ static const struct doc stanzas[] = {
 /* Whole documents. */
 static const struct doc documents[] = {
 	{ "<?xml version='1.0'?>" HEAD_TEXT, HEAD_EVENT },
-	{ "<?xml version='1.0' encoding='utf-8' standalone='yes'?>\n" HEAD_TEXT "<a/>", HEAD_EVENT "E<a" C "/>" },
+	{ "<?xml version='1.0' encoding='utf-8' standalone='yes'?>\n" HEAD_TEXT "<a/>",
+	  HEAD_EVENT "E<a" C "/>" },
 	{ "\n <?xml version='1.0' encoding='UTF-8'?>" HEAD_TEXT "<a/>", HEAD_EVENT "E<a" C "/>" },
 	{ "<?xml version='1.1'?>" HEAD_TEXT, "!restricted-xml" },
 	{ "<?xml version='1.0' encoding='ISO-8859-1'?>" HEAD_TEXT, "!unsupported-encoding" },
@@ -105,10 +116,12 @@ static const struct doc documents[] = {
 	  "O<stream:stream id='&lt;'/>[u:v]E<a xmlns='u:v'/>E<stream:error/>C" },
 	{ "<stream xmlns='http://etherx.jabber.org/streams' xmlns:c='jabber:server'><c:message><c:body/></c:message>"
 	  "<features/></stream>",
-	  "O<stream:stream/>[http://etherx.jabber.org/streams]E<message" C "><body/></message>E<stream:features/>C" },
+	  "O<stream:stream/>[http://etherx.jabber.org/streams]E<message" C
+	  "><body/></message>E<stream:features/>C" },
 	{ "<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' to='x'>"
 	  "<handshake>0a</handshake><presence from='x'/>",
-	  "O<stream:stream to='x'/>[jabber:component:accept]E<handshake" C ">0a</handshake>E<presence" C " from='x'/>" },
+	  "O<stream:stream to='x'/>[jabber:component:accept]E<handshake" C
+	  ">0a</handshake>E<presence" C " from='x'/>" },
 	{ "<stream:stream\n xmlns:stream='http://etherx.jabber.org/streams' xmlns:db='jabber:server:dialback' "
 	  "xmlns='jabber:server' xmlns:q=\"a&amp;'b\"><db:result to='x'/><q:z/></stream:stream>",
 	  "O<stream:stream/>[jabber:server]E<result xmlns='jabber:server:dialback' to='x'/>E<z "
@@ -120,7 +133,8 @@ static const struct doc documents[] = {
 enum { HOW_PARK = 1, HOW_PAUSE = 2, HOW_MOVE = 4 };
 
 /* Feed in pieces of `size` octets, 0: of random size. */
-static void run(const struct doc *d, const char *head_in, const char *head_out, size_t size, unsigned how, unsigned seed)
+static void run(const struct doc *d, const char *head_in, const char *head_out, size_t size,
+		unsigned how, unsigned seed)
 {
 	struct recorder r;
 	struct buf in = { .max = 1u << 20 }, want = { .max = 1u << 20 };
@@ -142,8 +156,8 @@ static void run(const struct doc *d, const char *head_in, const char *head_out, 
 			xml_stream_move(r.x, r.pool[at & 1], &recorder_ops, &r);
 	}
 	if (!sl_eq(buf_sl(&r.log), buf_sl(&want)))
-		fail_msg("%s\n got  " SLFMT "\n want " SLFMT "\n (pieces of %zu, how %u)", d->in, SLARG(buf_sl(&r.log)),
-			 SLARG(buf_sl(&want)), size, how);
+		fail_msg("%s\n got  " SLFMT "\n want " SLFMT "\n (pieces of %zu, how %u)", d->in,
+			 SLARG(buf_sl(&r.log)), SLARG(buf_sl(&want)), size, how);
 	assert_false(r.out_of_memory);
 	recorder_free(&r);
 	buf_free(&in);
@@ -186,7 +200,8 @@ static char *text_of(size_t n, char c)
 	return p;
 }
 
-/* A document against limits, whole and octet by octet; want: what comes behind the header's event. */
+/* A document against limits, whole and octet by octet; want: what comes behind the header's event.
+ */
 static void limited(const struct xml_limits *lim, struct sl in, const char *want)
 {
 	for (int whole = 0; whole < 2; whole++) {
@@ -215,13 +230,18 @@ static void test_limit_octets(void **state)
 		int len = snprintf(s, sizeof(s), "<b/> \n<a>%.*s</a><c/>", n - 7, x);
 		char want[512];
 		if (n <= 120)
-			snprintf(want, sizeof(want), "E<b" C "/>E<a" C ">%.*s</a>E<c" C "/>", n - 7, x);
-		limited(&lim, sl_mk(s, (size_t)len), n <= 120 ? want : "E<b" C "/>!policy-violation");
+			snprintf(want, sizeof(want), "E<b" C "/>E<a" C ">%.*s</a>E<c" C "/>", n - 7,
+				 x);
+		limited(&lim, sl_mk(s, (size_t)len),
+			n <= 120 ? want : "E<b" C "/>!policy-violation");
 	}
 	/* An unfinished token of any kind counts too. */
-	static const char *const begin[] = { "<", "<a ", "<a b='", "<a>", "<a>&#", "<a><![CDATA[", "<!-- ", "</", "<a xmlns:" };
+	static const char *const begin[] = { "<",     "<a ",   "<a b='",
+					     "<a>",   "<a>&#", "<a><![CDATA[",
+					     "<!-- ", "</",    "<a xmlns:" };
 	for (size_t i = 0; i < ARRAY_LEN(begin); i++) {
-		int len = snprintf(s, sizeof(s), "%s%.*s", begin[i], 120 - (int)strlen(begin[i]), x);
+		int len =
+			snprintf(s, sizeof(s), "%s%.*s", begin[i], 120 - (int)strlen(begin[i]), x);
 		if (strcmp(begin[i], "<a>&#") != 0)
 			limited(&lim, sl_mk(s, (size_t)len), "");
 		len = snprintf(s, sizeof(s), "%s%.*s", begin[i], 300, x);
@@ -239,7 +259,9 @@ static void test_limit_header(void **state)
 {
 	const struct xml_limits lim = { .stanza_octets = 200, .depth = 4, .attrs = 3, .nodes = 6 };
 	static const char *const in[] = {
-		"<stream:stream id='", "<stream:stream", "<?xml version='1.0'?>                  <a id='",
+		"<stream:stream id='",
+		"<stream:stream",
+		"<?xml version='1.0'?>                  <a id='",
 	};
 	char *x = text_of(400, 'x'), s[600];
 
@@ -276,7 +298,9 @@ static void test_limit_shape(void **state)
 /* Many attributes: more than make_element keeps on its stack. */
 static void test_many_attrs(void **state)
 {
-	const struct xml_limits lim = { .stanza_octets = 100000, .depth = 4, .attrs = 100, .nodes = 6 };
+	const struct xml_limits lim = {
+		.stanza_octets = 100000, .depth = 4, .attrs = 100, .nodes = 6
+	};
 	struct buf in = { .max = 1u << 20 }, want = { .max = 1u << 20 };
 
 	UNUSED(state);
@@ -298,11 +322,13 @@ static void test_many_attrs(void **state)
 	buf_free(&want);
 }
 
-/* ---- pause, restart, free ---------------------------------------------------------------------- */
+/* ---- pause, restart, free ----------------------------------------------------------------------
+ */
 
 struct script {
 	struct xml_stream *x;
 	int elements, closed, opened;
+	size_t last_octets;
 	int (*act)(struct script *s);
 	struct buf names;
 };
@@ -322,6 +348,7 @@ static int script_element(void *self, struct arena *a, struct xml_node *n)
 	struct script *s = self;
 
 	buf_add(&s->names, n->name);
+	s->last_octets = xml_stream_stanza_octets(s->x);
 	arena_free(&a);
 	s->elements++;
 	return s->act ? s->act(s) : 0;
@@ -378,6 +405,7 @@ static void test_pause(void **state)
 	assert_int_equal(xml_stream_unread(s.x), 10);
 	assert_int_equal(xml_stream_resume(s.x, NULL), XML_PAUSE);
 	check_names(&s, "ab");
+	assert_int_equal(s.last_octets, 4);
 	assert_int_equal(xml_stream_feed(s.x, SL("/></stream:stream>"), NULL), XML_PAUSE);
 	assert_int_equal(xml_stream_resume(s.x, NULL), XML_PAUSE);
 	assert_int_equal(xml_stream_resume(s.x, NULL), XML_PAUSE);
@@ -387,7 +415,8 @@ static void test_pause(void **state)
 	assert_int_equal(s.closed, 1);
 	assert_false(xml_stream_paused(s.x));
 	assert_int_equal(xml_stream_resume(s.x, NULL), 0);
-	assert_int_equal(xml_stream_octets(s.x), sizeof(HEAD_TEXT "<a/> <b/><c/><d/></stream:stream>") - 1);
+	assert_int_equal(xml_stream_octets(s.x),
+			 sizeof(HEAD_TEXT "<a/> <b/><c/><d/></stream:stream>") - 1);
 	script_end(&s, p);
 }
 
@@ -405,6 +434,7 @@ static void test_held_limit(void **state)
 	assert_int_equal(rc, E_LIMIT);
 	assert_int_equal(n, (XML_HELD_MAX >> 16) + 1);
 	assert_string_equal(e.clause, "policy-violation");
+	assert_int_equal(xml_stream_resume(s.x, &e), E_LIMIT);
 	free(sp);
 	script_end(&s, p);
 }
@@ -419,8 +449,9 @@ static int act_restart(struct script *s)
 /* Everything behind the element belongs to the new stream; nothing of the old one is left. */
 static void test_restart(void **state)
 {
-	static const char in[] = "<?xml version='1.0'?>" HEAD_TEXT "<p:a xmlns:p='u'/>"
-				 "\n<?xml version='1.0'?><stream:stream xmlns:stream='v'><b/></stream:stream>";
+	static const char in[] =
+		"<?xml version='1.0'?>" HEAD_TEXT "<p:a xmlns:p='u'/>"
+		"\n<?xml version='1.0'?><stream:stream xmlns:stream='v'><b/></stream:stream>";
 
 	UNUSED(state);
 	for (size_t cut = 1; cut < sizeof(in); cut++) {
@@ -514,9 +545,72 @@ static void test_callbacks(void **state)
 	script_end(&s, p);
 }
 
+/* ---- long tokens -------------------------------------------------------------------------------
+ */
+
+static double cpu_s(void)
+{
+	return (double)clock() / CLOCKS_PER_SEC;
+}
+
+/* A long token octet by octet: its element is there with its last octet, and the work is not
+ * quadratic (which would be minutes; 200 kB of this take milliseconds). */
+static void test_long_token(void **state)
+{
+	static const struct {
+		const char *begin;
+		char fill;
+		const char *end, *want;
+	} v[] = {
+		{ "<a b='", 'x', "'/>", NULL },
+		{ "<a b='", '>', "'/>", NULL },
+		{ "<a b=\"", '\'', "\"/>", NULL },
+		{ "<a ", ' ', "/>", NULL },
+		{ "<a>y</a", '\n', ">", NULL },
+		{ "<a", 'a', "/>", NULL },
+		{ "<a>&", 'e', ";", "!restricted-xml" },
+		{ "<!--", '>', "-->", "!restricted-xml" },
+		{ "<?pi ", '>', "?>", "!restricted-xml" },
+		{ "<a>", 'x', "</a>", NULL },
+		{ "<a><![CDATA[", '>', "]]></a>", NULL },
+		{ "<a>", '\n', "</a>", NULL },
+	};
+	static const struct xml_limits lim = {
+		.stanza_octets = 256u << 10, .depth = 4, .attrs = 4, .nodes = 100
+	};
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(v); i++)
+		for (size_t size = 900; size < 200000; size = size < 1300 ? size + 50 : size * 3) {
+			struct recorder r;
+			char *fill = text_of(size, v[i].fill);
+			double t0 = cpu_s();
+			int rc = 0;
+			assert_int_equal(recorder_init(&r, &lim), 0);
+			assert_int_equal(recorder_feed(&r, SL(HEAD_TEXT)), 0);
+			assert_int_equal(recorder_feed(&r, sl_cstr(v[i].begin)), 0);
+			buf_reset(&r.log);
+			for (size_t k = 0; k < size && rc == 0; k++)
+				rc = recorder_feed(&r, sl_mk(fill + k, 1));
+			if (rc != 0 || r.log.n != 0)
+				fail_msg("%s %zu: " SLFMT, v[i].begin, size,
+					 SLARG(sl_sub(buf_sl(&r.log), 0, 99)));
+			for (const char *c = v[i].end; *c && rc == 0; c++)
+				rc = recorder_feed(&r, sl_mk(c, 1));
+			if (v[i].want ? !sl_eq(buf_sl(&r.log), sl_cstr(v[i].want))
+				      : r.log.n == 0 || r.log.p[0] != 'E')
+				fail_msg("%s %zu: " SLFMT, v[i].begin, size,
+					 SLARG(sl_sub(buf_sl(&r.log), 0, 99)));
+			assert_true(cpu_s() - t0 < 2);
+			recorder_free(&r);
+			free(fill);
+		}
+}
+
 /* ---- memory ---------------------------------------------------------------------------------- */
 
-/* Names that only a hostile peer sends do not stay in the parser: the stream goes on, the heap does not grow. */
+/* Names that only a hostile peer sends do not stay in the parser: the stream goes on, the heap does
+ * not grow. */
 static void test_odd_names(void **state)
 {
 	struct recorder r;
@@ -532,15 +626,16 @@ static void test_odd_names(void **state)
 		int cut = i % n;
 		assert_int_equal(recorder_feed(&r, sl_mk(s, (size_t)cut)), 0);
 		assert_int_equal(recorder_feed(&r, sl_mk(s + cut, (size_t)(n - cut))), 0);
-		want += (size_t)snprintf(s, sizeof(s), "E<x%d" C " y%d='1'/>E<presence" C "/>", i, i);
+		want += (size_t)snprintf(s, sizeof(s), "E<x%d" C " y%d='1'/>E<presence" C "/>", i,
+					 i);
 		assert_int_equal(r.log.n, want);
 		assert_true(mallinfo2().uordblks - heap < (400u << 10) + 2 * r.log.cap);
 	}
 	recorder_free(&r);
 }
 
-/* Fail the n-th allocation for every n: an error of that stream, never a crash or a leak; and the same stream,
- * started again, works. */
+/* Fail the n-th allocation for every n: an error of that stream, never a crash or a leak; and the
+ * same stream, started again, works. */
 static void test_no_memory(void **state)
 {
 	static const char in[] = HEAD_TEXT "<a b='1' odd='2'><c>text\ntext</c><odd/></a><?";
@@ -559,15 +654,20 @@ static void test_no_memory(void **state)
 				continue;
 			}
 			r.pause = how & 1;
-			for (size_t at = 0; rc == 0 && at < sizeof(in) - 1; at += how & 2 ? 7 : sizeof(in)) {
-				rc = recorder_feed(&r, sl_sub(sl_mk(in, sizeof(in) - 1), at, how & 2 ? at + 7 : sizeof(in)));
+			for (size_t at = 0; rc == 0 && at < sizeof(in) - 1;
+			     at += how & 2 ? 7 : sizeof(in)) {
+				rc = recorder_feed(&r, sl_sub(sl_mk(in, sizeof(in) - 1), at,
+							      how & 2 ? at + 7 : sizeof(in)));
 				xml_stream_park(r.x);
 			}
 			ended = base_fail_nth_alloc != 0;
 			base_fail_nth_alloc = 0;
 			assert_true(rc == 0 || rc == E_NOMEM || r.out_of_memory);
-			assert_true(rc == E_NOMEM || r.out_of_memory ||
-				    sl_eq(buf_sl(&r.log), SL(HEAD_EVENT "E<a" C " b='1' odd='2'><c>text\ntext</c><odd/></a>")));
+			assert_true(
+				rc == E_NOMEM || r.out_of_memory ||
+				sl_eq(buf_sl(&r.log),
+				      SL(HEAD_EVENT "E<a" C
+						    " b='1' odd='2'><c>text\ntext</c><odd/></a>")));
 			xml_stream_restart(r.x);
 			buf_reset(&r.log);
 			assert_int_equal(recorder_feed(&r, SL("<a/>")), 0);
@@ -581,7 +681,8 @@ static void test_no_memory(void **state)
 static void test_parse_one(void **state)
 {
 	static const struct doc v[] = {
-		{ "<message to='a'><body>&lt;</body></message>", "<message" C " to='a'><body>&lt;</body></message>" },
+		{ "<message to='a'><body>&lt;</body></message>",
+		  "<message" C " to='a'><body>&lt;</body></message>" },
 		{ " <a xmlns='u'/>\n", "<a xmlns='u'/>" },
 		{ "<stream:error/>", "<stream:error/>" },
 		{ "", NULL },
@@ -619,7 +720,8 @@ static void test_parse_one(void **state)
 	}
 	struct arena *a = arena_new(64, 64);
 	struct xml_node *n;
-	assert_int_equal(xml_parse_one(a, SL("<message><body>hi</body></message>"), &n, NULL), E_NOMEM);
+	assert_int_equal(xml_parse_one(a, SL("<message><body>hi</body></message>"), &n, NULL),
+			 E_NOMEM);
 	arena_free(&a);
 }
 
@@ -638,8 +740,9 @@ static void test_tree(void **state)
 	c = xml_add(a, m, NS_RECEIPTS, SL("request"));
 	assert_ptr_equal(xml_set(a, xml_set(a, m, SL("id"), SL("'")), SL("to"), SL("x")), m);
 	assert_int_equal(xml_write(&out, m, NS_STANZA), 0);
-	assert_true(sl_eq(buf_sl(&out), SL("<message id='&apos;' to='x'><body>a&lt;b\xef\xbf\xbd&#13;</body>"
-					   "<request xmlns='urn:xmpp:receipts'/></message>")));
+	assert_true(sl_eq(buf_sl(&out),
+			  SL("<message id='&apos;' to='x'><body>a&lt;b\xef\xbf\xbd&#13;</body>"
+			     "<request xmlns='urn:xmpp:receipts'/></message>")));
 	assert_ptr_equal(xml_first_element(m), b);
 	assert_ptr_equal(xml_next_element(b), c);
 	assert_null(xml_next_element(c));
@@ -664,7 +767,8 @@ static void test_tree(void **state)
 	xml_set(a, m, SL("to"), SL("y"));
 	assert_true(sl_eq(xml_attr(m, SL("to")), SL("y")));
 	/* Nothing there: passed on. */
-	assert_null(xml_set(a, xml_add_text(a, xml_add(a, NULL, NS_NONE, SL("x")), SL("y")), SL("a"), SL("b")));
+	assert_null(xml_set(a, xml_add_text(a, xml_add(a, NULL, NS_NONE, SL("x")), SL("y")),
+			    SL("a"), SL("b")));
 	assert_null(xml_child(NULL, NS_NONE, SL_NULL));
 	assert_true(xml_attr(NULL, SL("x")).n == 0);
 	assert_false(xml_is(NULL, NS_NONE, SL_NULL));
@@ -727,23 +831,15 @@ static void test_namespaces(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_stanzas),
-		cmocka_unit_test(test_documents),
-		cmocka_unit_test(test_limit_octets),
-		cmocka_unit_test(test_limit_header),
-		cmocka_unit_test(test_limit_shape),
-		cmocka_unit_test(test_many_attrs),
-		cmocka_unit_test(test_pause),
-		cmocka_unit_test(test_held_limit),
-		cmocka_unit_test(test_restart),
-		cmocka_unit_test(test_restart_outside),
-		cmocka_unit_test(test_callbacks),
-		cmocka_unit_test(test_odd_names),
-		cmocka_unit_test(test_no_memory),
-		cmocka_unit_test(test_parse_one),
-		cmocka_unit_test(test_tree),
-		cmocka_unit_test(test_write_long),
-		cmocka_unit_test(test_namespaces),
+		cmocka_unit_test(test_stanzas),      cmocka_unit_test(test_documents),
+		cmocka_unit_test(test_limit_octets), cmocka_unit_test(test_limit_header),
+		cmocka_unit_test(test_limit_shape),  cmocka_unit_test(test_many_attrs),
+		cmocka_unit_test(test_pause),        cmocka_unit_test(test_held_limit),
+		cmocka_unit_test(test_restart),      cmocka_unit_test(test_restart_outside),
+		cmocka_unit_test(test_callbacks),    cmocka_unit_test(test_long_token),
+		cmocka_unit_test(test_odd_names),    cmocka_unit_test(test_no_memory),
+		cmocka_unit_test(test_parse_one),    cmocka_unit_test(test_tree),
+		cmocka_unit_test(test_write_long),   cmocka_unit_test(test_namespaces),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

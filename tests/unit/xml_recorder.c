@@ -1,7 +1,9 @@
 /* xml_recorder.c - see xml_recorder.h. */
 #include "tests/unit/xml_recorder.h"
 
-const struct xml_limits recorder_limits = { .stanza_octets = 8192, .depth = 16, .attrs = 24, .nodes = 200 };
+const struct xml_limits recorder_limits = {
+	.stanza_octets = 8192, .depth = 16, .attrs = 24, .nodes = 200
+};
 
 static void put(struct recorder *r, const char *what, const struct xml_node *n)
 {

@@ -1,5 +1,5 @@
-/* xml_recorder.h - a stream parser whose events are written down as text, so that ways of feeding it can be
- * compared: "O<root .../>" "E<element/>" "C" and, at the end, "!stream-error". */
+/* xml_recorder.h - a stream parser whose events are written down as text, so that ways of feeding
+ * it can be compared: "O<root .../>" "E<element/>" "C" and, at the end, "!stream-error". */
 #ifndef TANDEM_TESTS_XML_RECORDER_H
 #define TANDEM_TESTS_XML_RECORDER_H
 
@@ -9,11 +9,11 @@ struct recorder {
 	struct buf log;
 	struct xml_pool *pool[2];
 	struct xml_stream *x;
-	bool pause;        /* at every stanza */
+	bool pause;         /* at every stanza */
 	bool out_of_memory; /* the log itself ran into it */
-	int stop_after;    /* elements; then on_element returns E_DENIED. 0: never */
+	int stop_after;     /* elements; then on_element returns E_DENIED. 0: never */
 	unsigned elements;
-	size_t arena_used; /* by the last element */
+	size_t arena_used;                      /* by the last element */
 	void (*look)(const struct xml_node *n); /* at each element; may be NULL */
 };
 

@@ -22,7 +22,8 @@
 
 /* clang-format off */
 enum smpp_state {
-#define SMPP_STATE(rule, value, name, words, outcome, condition, type, text) SMPP_STATE_##name = (value),
+#define SMPP_STATE(rule, value, name, words, outcome, condition, type, text) \
+	SMPP_STATE_##name = (value),
 #include "translators/sms/smpp_state.def"
 };
 /* clang-format on */

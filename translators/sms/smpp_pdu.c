@@ -31,7 +31,8 @@ struct tlv_def {
 /* clang-format off */
 /* Kind and usual length of each parameter, for the F rows. */
 enum {
-#define SMPP_FIELD(name, kind, max) kind_##name = KIND_##kind, max_##name = (max) - (KIND_##kind != KIND_TEXT),
+#define SMPP_FIELD(name, kind, max) \
+	kind_##name = KIND_##kind, max_##name = (max) - (KIND_##kind != KIND_TEXT),
 #include "translators/sms/smpp_pdu.def"
 };
 
@@ -39,7 +40,8 @@ enum {
 #define F(x)                  ROW(x, max_##x, false)
 #define FX(x, max)            ROW(x, (max) - 1, false)
 #define E(x)                  ROW(x, max_##x, true)
-#define SMPP_PDU(name, command_id, ...) static const struct smpp_field fields_##name[] = { __VA_ARGS__ };
+#define SMPP_PDU(name, command_id, ...) \
+	static const struct smpp_field fields_##name[] = { __VA_ARGS__ };
 #include "translators/sms/smpp_pdu.def"
 
 enum {
@@ -48,7 +50,8 @@ enum {
 };
 
 static const struct smpp_def defs[] = {
-#define SMPP_PDU(name, command_id, ...) { #name, command_id, fields_##name, ARRAY_LEN(fields_##name) },
+#define SMPP_PDU(name, command_id, ...) \
+	{ #name, command_id, fields_##name, ARRAY_LEN(fields_##name) },
 #include "translators/sms/smpp_pdu.def"
 };
 

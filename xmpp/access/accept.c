@@ -128,8 +128,8 @@ static bool admit(struct worker *w, enum access_port port, int fd, struct addr_s
 	/* Components are named by the operator; their number is not the peer's choice. */
 	uint32_t per_addr = port <= ACCESS_C2S_TLS ? w->cfg->lim.conns_per_addr : 0;
 
-	if (!access_of(w)->stopping &&
-	    addr_enter(a->addrs, fd, per_addr, a->cfg.conns_max, addr_r) == 0)
+	if (!access_of(w)->stopping && addr_enter(a->addrs, fd, port <= ACCESS_C2S_TLS ? 0 : 1,
+						  per_addr, a->cfg.conns_max, addr_r) == 0)
 		return true;
 	refuse(w, port, fd);
 	return false;

@@ -130,6 +130,18 @@ struct access_totals access_worker_totals(const struct worker *w)
 	return (struct access_totals){ aw->nstreams, aw->nsessions, aw->ndetached };
 }
 
+void access_each_session(struct worker *w, void (*fn)(void *arg, const struct session *s),
+			 void *arg)
+{
+	LIST_FOREACH(it, tmp, &access_of(w)->sessions)
+	{
+		const struct asession *as = LIST_ENTRY(it, struct asession, node);
+
+		if (as->f.state == AS_ATTACHED || as->f.state == AS_DETACHED)
+			fn(arg, &as->s);
+	}
+}
+
 unsigned access_close_account(struct worker *w, struct sl bare, const char *stream_error,
 			      struct sl text)
 {

@@ -60,6 +60,11 @@ struct access_totals {
 	uint32_t streams, sessions, detached;
 };
 struct access_totals access_worker_totals(const struct worker *w);
+struct session;
+/* Each session of this worker, detached ones and those of components (user NULL) too. fn may close
+ * it. */
+void access_each_session(struct worker *w, void (*fn)(void *arg, const struct session *s),
+			 void *arg);
 /* Ends all sessions of an account of this worker with a stream error; returns how many. */
 unsigned access_close_account(struct worker *w, struct sl bare, const char *stream_error,
 			      struct sl text);

@@ -11,7 +11,7 @@ struct addr_slot {
 	struct hnode hn;
 	uint32_t n;
 	uint8_t len;
-	unsigned char key[8]; /* IPv4 address, or the first 64 bits of an IPv6 one */
+	unsigned char key[9]; /* kind; IPv4 address, or the first 64 bits of an IPv6 one */
 };
 
 struct addr_table {
@@ -104,11 +104,11 @@ static struct addr_slot *slot_get(struct addr_table *t, struct sl key)
 	return s;
 }
 
-int addr_enter(struct addr_table *t, int fd, uint32_t per_addr_max, uint32_t total_max,
-	       struct addr_slot **slot_r)
+int addr_enter(struct addr_table *t, int fd, uint8_t kind, uint32_t per_addr_max,
+	       uint32_t total_max, struct addr_slot **slot_r)
 {
-	unsigned char key[8];
-	uint8_t n = key_of(fd, key);
+	unsigned char key[9] = { kind };
+	uint8_t n = key_of(fd, key + 1);
 	struct addr_slot *s = NULL;
 	int rc = 0;
 
@@ -116,7 +116,7 @@ int addr_enter(struct addr_table *t, int fd, uint32_t per_addr_max, uint32_t tot
 	if (total_max && t->total >= total_max)
 		rc = E_LIMIT;
 	if (rc == 0 && n) {
-		s = slot_get(t, sl_mk((const char *)key, n));
+		s = slot_get(t, sl_mk((const char *)key, n + 1u));
 		if (!s)
 			rc = E_NOMEM;
 		else if (per_addr_max && s->n >= per_addr_max)

@@ -5,6 +5,7 @@
 #include "appliance/base/clock.h"
 #include "appliance/base/log.h"
 #include "xmpp/access/stream.h"
+#include "xmpp/access/trace.h"
 
 #define RING_MIN        8u
 #define RING_KEEP       64u /* a larger ring is given back when it is empty */
@@ -179,6 +180,8 @@ static void deliver(struct session *s, struct stanza *st, struct sl extra, struc
 	struct asession *as = container_of(s, struct asession, s);
 
 	count(as->aw->w, CNT_STANZAS_OUT);
+	if (as->aw->w->trace)
+		trace_stanza(as->aw->w, "out", &as->s.jid, st);
 	if (as->sm) {
 		ring_push(as, st, extra, m);
 		as->sm->unrequested++;
@@ -563,6 +566,8 @@ bool as_inbound(struct asession *as, struct stanza *st_take)
 	bool wait;
 
 	count(as->aw->w, CNT_STANZAS_IN);
+	if (as->aw->w->trace)
+		trace_stanza(as->aw->w, "in", &as->s.jid, st_take);
 	if (as->sm) {
 		wait = stanza_promises(st_take) ||
 		       (as->is_component && st_take->kind == STANZA_MESSAGE);

@@ -88,12 +88,14 @@ static const char *header_from(const struct c2s *c, const struct xml_node *root)
 static int on_open(void *self, const struct xml_node *root, struct sl content_ns)
 {
 	struct c2s *c = self;
-	const char *bad = stream_header_check(&c->st, root, content_ns);
+	const char *bad, *bad_host;
 
 	if (c2s_verdict(c) < 0)
 		return E_CLOSED;
+	bad_host = header_host(c, root); /* first: an error should come from whom it wanted */
+	bad = stream_header_check(&c->st, root, content_ns);
 	if (!bad)
-		bad = header_host(c, root);
+		bad = bad_host;
 	if (!bad)
 		bad = header_from(c, root);
 	if (bad)
@@ -184,15 +186,16 @@ static void paused(struct stream *s)
 			 SL("nothing may follow <starttls/> before the handshake"), SL_NULL);
 		return;
 	}
+	stream_write(s, SL("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"));
+	s->header_sent = false;
 	xml_stream_restart(s->xml);
-	conn_flush(s->conn);
 	if (conn_tls_server(s->conn, s->host->tls, &e) != 0) {
 		log_ev(LOG_L_INFO, "c2s.tls_failed", KE(&e));
 		conn_kill(s->conn);
 		return;
 	}
-	s->paused = false;
-	conn_read_resume(s->conn);
+	c->handshake = true;
+	conn_read_resume(s->conn); /* the parser goes on when TLS is up */
 }
 
 /* ---- connection
@@ -200,7 +203,9 @@ static void paused(struct stream *s)
 
 static void tls_up(struct stream *s)
 {
+	c2s_of(s)->handshake = false;
 	fsm_event(&s->f, C2S_EV_TLS_UP, NULL);
+	stream_resume_input(s);
 }
 
 static void lost(struct stream *s, const struct err *why)
@@ -318,6 +323,7 @@ int c2s_act_direct(void *self, const void *ev)
 	struct err e = { 0 };
 
 	UNUSED(ev);
+	c->handshake = true;
 	if (ctx && conn_tls_server(c->st.conn, ctx, &e) == 0)
 		return 0;
 	log_ev(LOG_L_WARN, "c2s.tls_failed", KE(&e));
@@ -393,18 +399,7 @@ int c2s_act_proceed(void *self, const void *ev)
 	struct c2s *c = self;
 
 	UNUSED(ev);
-	stream_write(&c->st, SL("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"));
-	c->tls_waits = true;
-	c->st.header_sent = false;
-	return 0;
-}
-
-int c2s_act_tls_up(void *self, const void *ev)
-{
-	struct c2s *c = self;
-
-	UNUSED(ev);
-	c->st.header_sent = false;
+	c->tls_waits = true; /* <proceed/> follows when the parser has stopped: paused() */
 	return 0;
 }
 
@@ -461,7 +456,7 @@ int c2s_act_timeout(void *self, const void *ev)
 	struct c2s *c = self;
 
 	count(c->st.w, CNT_C2S_REFUSED);
-	if (c->st.f.state == C2S_TLS || c->tls_waits) {
+	if (c->handshake) {
 		conn_kill(c->st.conn);
 		return 0;
 	}

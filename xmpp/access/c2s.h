@@ -72,7 +72,8 @@ struct c2s {
 	struct c2s_error error;
 	int bind_rc;
 	uint8_t failures;
-	bool tls_waits; /* <proceed/> is out, the parser has not stopped yet */
+	bool tls_waits; /* <starttls/> came, the parser has not stopped behind it yet */
+	bool handshake; /* TLS is being negotiated: nothing can be said */
 };
 
 extern const struct fsm_def c2s_fsm;
@@ -97,7 +98,6 @@ int c2s_act_direct(void *self, const void *ev);
 int c2s_act_features(void *self, const void *ev);
 int c2s_act_proceed(void *self, const void *ev);
 int c2s_act_tls_failure(void *self, const void *ev);
-int c2s_act_tls_up(void *self, const void *ev);
 int c2s_act_authed_features(void *self, const void *ev);
 int c2s_act_error(void *self, const void *ev);
 int c2s_act_close(void *self, const void *ev);

@@ -55,7 +55,7 @@ static const char *const c2s_events[C2S_EVENTS] = {
 static const struct fsm_row c2s_rows[] = {
 	ROW(NEW, PLAIN, HEADER, NULL, NULL, "RFC 6120 4.2"),
 	ROW(NEW, DIRECT, TLS, NULL, c2s_act_direct, "XEP-0368"),
-	ROW(TLS, TLS_UP, HEADER, NULL, c2s_act_tls_up, "RFC 6120 5.4.3.3"),
+	ROW(TLS, TLS_UP, HEADER, NULL, NULL, "RFC 6120 5.4.3.3"),
 	ROW(HEADER, HEADER, FEATURES, NULL, c2s_act_features, "RFC 6120 4.3.2"),
 	ROW(FEATURES, STARTTLS, TLS, c2s_can_starttls, c2s_act_proceed, "RFC 6120 5.4.2.3"),
 	ROW(FEATURES, STARTTLS, CLOSING, NULL, c2s_act_tls_failure, "RFC 6120 5.4.2.2"),

@@ -87,7 +87,7 @@ static int stanza_element(struct comp *c, struct arena *a_take, struct xml_node 
 	if (rc != 0) {
 		arena_free(&a_take);
 		comp_fail(c, rc == E_NOMEM ? "resource-constraint" : "unsupported-stanza-type",
-			       SL_NULL);
+			  SL_NULL);
 		return verdict(c);
 	}
 	stanza_in(c, st, jid_bad);
@@ -158,7 +158,7 @@ static int early_element(struct comp *c, struct xml_node *n)
 		fsm_event(&c->st.f, COMP_EV_ENABLE, n);
 	else
 		comp_fail(c, n->ns == NS_STANZA ? "not-authorized" : "unsupported-stanza-type",
-			       SL_NULL);
+			  SL_NULL);
 	return verdict(c);
 }
 
@@ -280,7 +280,7 @@ static const struct stream_kind comp_kind = {
 };
 
 int comp_accept(struct worker *w, enum access_port port, int fd, struct addr_slot *addr,
-		     struct err *e)
+		struct err *e)
 {
 	struct comp *c = calloc(1, sizeof(*c));
 	int rc;

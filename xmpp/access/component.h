@@ -54,7 +54,7 @@ struct comp {
 
 /* A descriptor that was accepted; it is counted in addr. Takes fd. */
 int comp_accept(struct worker *w, enum access_port port, int fd, struct addr_slot *addr,
-		     struct err *e);
+		struct err *e);
 
 /* ---- between component.c and component_rows.c
  * -------------------------------------------------------- */

@@ -72,9 +72,8 @@ static const struct fsm_row comp_rows[] = {
 static void refuse(void *self, uint8_t state, uint8_t event)
 {
 	UNUSED(state);
-	comp_fail(self,
-		       event == COMP_EV_ARRIVED ? "internal-server-error" : "policy-violation",
-		       SL("not now"));
+	comp_fail(self, event == COMP_EV_ARRIVED ? "internal-server-error" : "policy-violation",
+		  SL("not now"));
 }
 
 static void arm(void *self, uint32_t ms)

@@ -158,26 +158,26 @@ static const char *set_binding(struct login *l, const struct first *f)
 {
 	bool tls = l->conn && conn_is_tls(l->conn);
 	struct sl type = f->binding;
-	struct conn_tls_info info;
 
-	if (f->flag == 'y' && (!tls || !plus_offered(l->cfg)))
-		return NULL; /* the client is right: we do not offer it */
-	if (!tls)
-		return f->flag == 'p' ? "malformed-request" : NULL;
-	if (f->flag != 'p') /* so that Cyrus notices a downgrade ('y') */
-		type = conn_tls_info(l->conn, &info) == 0 && info.tls13
-			       ? SL("tls-exporter")
-			       : SL("tls-server-end-point");
+	/* It could, and believes that we cannot: right, or somebody has changed our list (RFC 5802
+	 * section 6). Cyrus does not look. */
+	if (f->flag == 'y')
+		return tls && plus_offered(l->cfg) ? "not-authorized" : NULL;
+	if (f->flag == 'n')
+		return NULL;
 	if (sl_eq(type, SL("tls-exporter"))) {
 		if (conn_tls_exporter(l->conn, l->cb_data) == 0) {
 			l->cb_octets = 32;
 			l->cb_name = "tls-exporter";
 		}
+	} else if (sl_eq(type, SL("tls-unique"))) {
+		if (conn_tls_unique(l->conn, l->cb_data, &l->cb_octets) == 0)
+			l->cb_name = "tls-unique";
 	} else if (sl_eq(type, SL("tls-server-end-point"))) {
 		if (conn_tls_end_point(l->conn, l->cb_data, &l->cb_octets) == 0)
 			l->cb_name = "tls-server-end-point";
 	}
-	return f->flag == 'p' && !l->cb_name ? "not-authorized" : NULL;
+	return l->cb_name ? NULL : "not-authorized";
 }
 
 static const char *first_message(struct login *l, struct sl data)

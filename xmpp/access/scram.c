@@ -7,6 +7,7 @@
 #include <openssl/hmac.h>
 
 #include "appliance/base/enc.h"
+#include "xmpp/access/pbkdf2.h"
 
 static const struct {
 	struct sl name, plus;
@@ -70,9 +71,8 @@ int scram_derive(enum scram_hash h, struct sl password, struct sl salt, uint32_t
 	if (salt.n == 0 || salt.n > sizeof(v.salt) || password.n > 4096)
 		return E_RANGE;
 	memcpy(v.salt, salt.p, salt.n);
-	ok = PKCS5_PBKDF2_HMAC(password.p ? password.p : "", (int)password.n, v.salt, (int)salt.n,
-			       (int)iterations, md, n, salted) == 1 &&
-	     hmac(md, key, SL("Client Key"), client) &&
+	pbkdf2(h, password, salt, iterations, salted);
+	ok = hmac(md, key, SL("Client Key"), client) &&
 	     EVP_Digest(client, (size_t)n, v.stored_key, NULL, md, NULL) == 1 &&
 	     hmac(md, key, SL("Server Key"), v.server_key);
 	wipe(salted, sizeof(salted));
@@ -153,8 +153,10 @@ static int binary(struct sl b64, unsigned char *dst, size_t cap, size_t *n_r)
 	struct buf b;
 	int rc;
 
-	buf_init(&b, cap);
+	buf_init(&b, cap + 3); /* the decoder reserves whole groups */
 	rc = b64_decode(&b, b64);
+	if (rc == 0 && b.n > cap)
+		rc = E_TOOBIG;
 	if (rc == 0) {
 		*n_r = b.n;
 		if (b.n)

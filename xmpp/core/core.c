@@ -12,10 +12,10 @@
 #include "xmpp/access/auth.h"
 #include "xmpp/router/router.h"
 
-#define DRAIN_TICK_MS   10u
-#define DRAIN_MAX_MS    8000u
-#define SPARE_PARSERS   64u
-#define LAST_TURNS      20u
+#define DRAIN_TICK_MS 10u
+#define DRAIN_MAX_MS  8000u
+#define SPARE_PARSERS 64u
+#define LAST_TURNS    20u
 
 enum phase { PHASE_START, PHASE_SERVE, PHASE_DRAIN, PHASE_STOP, PHASE_CLOSED };
 
@@ -33,21 +33,24 @@ struct core {
 	struct store *store;
 	struct auth_pool *auth;
 	struct access *access;
-	const struct core_config *base;   /* as the operator configured it */
-	const struct core_config *cfg;    /* with the components added by command */
+	const struct core_config *base; /* as the operator configured it */
+	const struct core_config *cfg;  /* with the components added by command */
 	struct core_setup setup;
 	char *store_path;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
-	enum phase phase;                 /* under the lock when it is waited for */
+	enum phase phase; /* under the lock when it is waited for */
 	unsigned nready, ndrained, nthreads;
 	int start_rc;
 	_Atomic bool stop_asked;
+	struct core_ask poke; /* wakes worker 0 to look at all this; one under way at most */
+	_Atomic bool poked;
 	uint16_t nworkers;
 	struct core_worker worker[];
 };
 
-/* ---- small things -------------------------------------------------------------------------------- */
+/* ---- small things
+ * -------------------------------------------------------------------------------- */
 
 struct worker *core_worker(struct core *c, uint16_t i)
 {
@@ -77,7 +80,8 @@ int core_global_init(struct err *e)
 	return auth_global_init(e);
 }
 
-/* ---- asking -------------------------------------------------------------------------------------- */
+/* ---- asking
+ * -------------------------------------------------------------------------------------- */
 
 static void ask_dropped(struct bus_msg *m)
 {
@@ -115,7 +119,15 @@ void core_ask(struct core *c, struct core_ask *a)
 	ask_post(a, c->bus, 0);
 }
 
-/* ---- snapshots ----------------------------------------------------------------------------------- */
+/* Any thread: something that concerns all workers has come about. */
+static void poke(struct core *c)
+{
+	if (!atomic_exchange(&c->poked, true))
+		ask_post(&c->poke, c->bus, 0);
+}
+
+/* ---- snapshots
+ * ----------------------------------------------------------------------------------- */
 
 struct snapshot_msg {
 	struct bus_msg msg;
@@ -164,13 +176,16 @@ static void publish(struct core *c, const struct core_config *cfg_take)
 }
 
 /* base with the components of the store. */
-static int merged(const struct core_config *base, const struct store_component_list *l, const struct core_config **r)
+static int merged(const struct core_config *base, const struct store_component_list *l,
+		  const struct core_config **r)
 {
 	struct core_config *c;
 	int rc = core_config_copy(base, &c);
 
 	for (unsigned i = 0; rc == 0 && i < l->n_r; i++) {
-		struct domain d = { .name = l->row_r[i].domain, .secret = l->row_r[i].secret, .kind = DOMAIN_COMPONENT };
+		struct domain d = { .name = l->row_r[i].domain,
+				    .secret = l->row_r[i].secret,
+				    .kind = DOMAIN_COMPONENT };
 
 		if (!core_domain(c, d.name)) /* what the configuration says goes first */
 			rc = core_config_add_domain(c, &d);
@@ -230,7 +245,8 @@ int core_reload(struct core *c, const struct core_config *cfg, struct err *e)
 	return 0;
 }
 
-/* ---- a worker ------------------------------------------------------------------------------------ */
+/* ---- a worker
+ * ------------------------------------------------------------------------------------ */
 
 static void set_phase(struct core *c, enum phase p)
 {
@@ -246,7 +262,7 @@ static void start_failed(struct core *c, int rc)
 	if (c->start_rc == 0)
 		c->start_rc = rc;
 	pthread_mutex_unlock(&c->lock);
-	loop_wake(c->worker[0].w.loop);
+	poke(c);
 }
 
 static void router_ready(struct worker *w, int rc)
@@ -260,7 +276,7 @@ static void router_ready(struct worker *w, int rc)
 	pthread_mutex_lock(&c->lock);
 	c->nready++;
 	pthread_mutex_unlock(&c->lock);
-	loop_wake(c->worker[0].w.loop);
+	poke(c);
 }
 
 /* In the worker's thread. */
@@ -339,7 +355,8 @@ static void worker_fini(struct core_worker *cw)
 		loop_free(&w->loop);
 }
 
-/* ---- the end ------------------------------------------------------------------------------------- */
+/* ---- the end
+ * ------------------------------------------------------------------------------------- */
 
 static void drain_tick(struct loop_timer *t)
 {
@@ -353,7 +370,7 @@ static void drain_tick(struct loop_timer *t)
 	pthread_mutex_lock(&c->lock);
 	c->ndrained++;
 	pthread_mutex_unlock(&c->lock);
-	loop_wake(c->worker[0].w.loop);
+	poke(c);
 }
 
 static void drain(struct core_ask *a, struct worker *w)
@@ -404,12 +421,13 @@ static void serve(struct core *c)
 	}
 }
 
-/* Worker 0 was woken: has something that concerns all workers come about? */
-static void on_wake(void *arg)
+/* Worker 0 was poked. */
+static void look(struct core_ask *a)
 {
-	struct core *c = arg;
+	struct core *c = container_of(a, struct core, poke);
 	bool all_ready, all_drained, failed;
 
+	atomic_store(&c->poked, false);
 	pthread_mutex_lock(&c->lock);
 	all_ready = c->nready == c->nworkers;
 	all_drained = c->ndrained == c->nworkers;
@@ -431,7 +449,7 @@ static void on_wake(void *arg)
 void core_stop(struct core *c)
 {
 	atomic_store(&c->stop_asked, true);
-	loop_wake(c->worker[0].w.loop);
+	poke(c);
 }
 
 static void stop_threads(struct core *c)
@@ -452,7 +470,6 @@ int core_run(struct core *c)
 {
 	int rc = 0;
 
-	loop_on_wake(c->worker[0].w.loop, on_wake, c);
 	for (uint16_t i = 1; i < c->nworkers && rc == 0; i++) {
 		rc = pthread_create(&c->worker[i].thread, NULL, worker_thread, &c->worker[i]);
 		c->worker[i].started = rc == 0;
@@ -463,13 +480,13 @@ int core_run(struct core *c)
 	} else {
 		worker_open(&c->worker[0]);
 	}
-	loop_wake(c->worker[0].w.loop);
 	loop_run(c->worker[0].w.loop);
 	stop_threads(c);
 	return c->start_rc;
 }
 
-/* ---- start --------------------------------------------------------------------------------------- */
+/* ---- start
+ * --------------------------------------------------------------------------------------- */
 
 static void answered(struct store_op *op)
 {
@@ -542,7 +559,10 @@ static int load_components(struct core *c)
 
 static int open_store(struct core *c, struct err *e)
 {
-	struct store_cfg cfg = { .engine = "sqlite", .path = c->store_path, .schema = STORE_CORE, .readers = 2,
+	struct store_cfg cfg = { .engine = "sqlite",
+				 .path = c->store_path,
+				 .schema = STORE_CORE,
+				 .readers = 2,
 				 .sync_off = c->setup.store_sync_off };
 	int rc = store_new(&cfg, c->bus, &c->store, e);
 
@@ -554,7 +574,9 @@ static int open_store(struct core *c, struct err *e)
 static int open_access(struct core *c, struct err *e)
 {
 	struct access_cfg cfg = { .nuids = c->setup.nuids, .conns_max = c->setup.conns_max };
-	unsigned threads = c->setup.auth_threads ? c->setup.auth_threads : c->nworkers < 2 ? 2 : c->nworkers;
+	unsigned threads = c->setup.auth_threads ? c->setup.auth_threads
+			   : c->nworkers < 2     ? 2
+						 : c->nworkers;
 	int rc;
 
 	memcpy(cfg.uid, c->setup.uid, sizeof(cfg.uid));
@@ -570,6 +592,11 @@ static int open_access(struct core *c, struct err *e)
 	for (uint16_t i = 0; rc == 0 && i < c->nworkers; i++)
 		c->worker[i].w.auth = c->auth;
 	return rc;
+}
+
+static void poke_dropped(struct bus_msg *m)
+{
+	UNUSED(m);
 }
 
 static int start(struct core *c, struct err *e)
@@ -601,6 +628,9 @@ int core_new(const struct core_setup *s, struct core **c_r, struct err *e)
 		return err_set(e, E_NOMEM, NULL, "no memory");
 	}
 	c->setup = *s;
+	c->poke = (struct core_ask){ .msg = { .type = CORE_MSG_CONTROL, .free = poke_dropped },
+				     .at = n,
+				     .done = look };
 	c->nworkers = n;
 	c->base = core_config_ref(s->cfg);
 	c->cfg = core_config_ref(s->cfg);

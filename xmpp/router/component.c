@@ -1,7 +1,7 @@
 /* component.c - a component as a recipient: its streams, and the rows that wait for it (CUST-8).
  *
- * The store is its queue: a row's stanza is sent at once while the component keeps up, and otherwise read again later,
- * a page at a time, as its acknowledgements come. */
+ * The store is its queue: a row's stanza is sent at once while the component keeps up, and
+ * otherwise read again later, a page at a time, as its acknowledgements come. */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/log.h"
@@ -9,7 +9,7 @@
 struct component {
 	struct hnode hn;
 	struct worker *w;
-	struct list sessions;        /* struct session.user_node */
+	struct list sessions; /* struct session.user_node */
 	unsigned nsessions;
 	struct pager pager;
 	size_t n;
@@ -42,21 +42,22 @@ static struct session *stream_for(struct component *c, const struct stanza *st)
 		return NULL;
 	if (c->nsessions > 1)
 		pick = hash_more(hash_bytes(st->from.bare), st->to.bare) % c->nsessions;
-	LIST_FOREACH (n, next, &c->sessions)
-		if (pick-- == 0)
-			return LIST_ENTRY(n, struct session, user_node);
+	LIST_FOREACH(n, next, &c->sessions)
+	if (pick-- == 0)
+		return LIST_ENTRY(n, struct session, user_node);
 	return NULL;
 }
 
 /* CUST-8: <custody/> with the row's id. */
 static struct sl custody_element(uint64_t id, char *dst, size_t cap)
 {
-	int n = snprintf(dst, cap, "<custody xmlns='urn:tandem:custody:0' id='%llu'/>", (unsigned long long)id);
+	int n = snprintf(dst, cap, "<custody xmlns='urn:tandem:custody:0' id='%llu'/>",
+			 (unsigned long long)id);
 
 	return sl_mk(dst, (size_t)n);
 }
 
-/* ---- rows ------------------------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 /* Without a row: to a stream, or answered. */
 static void pass(struct worker *w, struct component *c, struct item *it)
@@ -66,7 +67,8 @@ static void pass(struct worker *w, struct component *c, struct item *it)
 	if (s)
 		session_send(s, it->st, SL_NULL);
 	else if (it->st->kind != STANZA_PRESENCE)
-		route_error(w, it->st, SC_SERVICE_UNAVAILABLE, SL("the component is not connected"));
+		route_error(w, it->st, SC_SERVICE_UNAVAILABLE,
+			    SL("the component is not connected"));
 	item_free(it);
 }
 
@@ -87,9 +89,9 @@ static void offer(void *self, struct item *it, uint64_t stamp_ms)
 		m->paged = true;
 		pager_offered(&c->pager);
 		s->ops->deliver(s, it->st,
-				domain_has_custody(c->w, name_of(c)) ?
-					custody_element(it->mail_id, custody, sizeof(custody)) :
-					SL_NULL,
+				domain_has_custody(c->w, name_of(c))
+					? custody_element(it->mail_id, custody, sizeof(custody))
+					: SL_NULL,
 				m);
 		mail_release(c->w, m);
 	}
@@ -119,7 +121,9 @@ static void idle(void *self, bool complete)
 	(void)complete;
 }
 
-static const struct pager_ops comp_pager = { .offer = offer, .open = open_, .keep = keep, .idle = idle };
+static const struct pager_ops comp_pager = {
+	.offer = offer, .open = open_, .keep = keep, .idle = idle
+};
 
 void component_mail_settled(struct component *c)
 {
@@ -133,7 +137,8 @@ static void row_item(struct worker *w, struct component *c, struct item *it)
 		if (domain_has_custody(w, it->st->to.domain))
 			item_free(it); /* its row waits */
 		else
-			mail_bounce(w, it, SC_SERVICE_UNAVAILABLE, SL("the component is not connected"));
+			mail_bounce(w, it, SC_SERVICE_UNAVAILABLE,
+				    SL("the component is not connected"));
 		return;
 	}
 	if (mail_find(w, it->mail_id)) {
@@ -162,7 +167,7 @@ void component_item(struct worker *w, struct item *it)
 		pass(w, c, it);
 }
 
-/* ---- streams -------------------------------------------------------------------------------------------------------- */
+/* ---- streams --------------------------------------------------------------------------------- */
 
 static struct component *comp_get(struct worker *w, struct sl name)
 {

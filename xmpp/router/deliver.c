@@ -1,14 +1,15 @@
-/* deliver.c - which sessions of an account get a stanza: RFC 6121 section 8.5 as a table (rules DELIV-5 to DELIV-9). */
+/* deliver.c - which sessions of an account get a stanza: RFC 6121 section 8.5 as a table (rules
+ * DELIV-5 to DELIV-9). */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/clock.h"
 
 /* What becomes of a message. */
 enum fate {
-	F_TOP,    /* to the available sessions of the highest priority, at least 0 */
-	F_ALL,    /* to all available sessions of priority 0 or more */
-	F_KEEP,   /* offline store, or an error if it promises nothing that could be kept */
-	F_ERROR,  /* service-unavailable */
+	F_TOP,   /* to the available sessions of the highest priority, at least 0 */
+	F_ALL,   /* to all available sessions of priority 0 or more */
+	F_KEEP,  /* offline store, or an error if it promises nothing that could be kept */
+	F_ERROR, /* service-unavailable */
 	F_IGNORE,
 };
 
@@ -33,9 +34,9 @@ static bool takes_bare(const struct session *s)
 
 bool deliver_possible(const struct user *u)
 {
-	LIST_FOREACH (n, next, &u->sessions)
-		if (takes_bare(LIST_ENTRY(n, struct session, user_node)))
-			return true;
+	LIST_FOREACH(n, next, &u->sessions)
+	if (takes_bare(LIST_ENTRY(n, struct session, user_node)))
+		return true;
 	return false;
 }
 
@@ -43,7 +44,8 @@ static int8_t top_priority(const struct user *u)
 {
 	int8_t top = -1;
 
-	LIST_FOREACH (n, next, &u->sessions) {
+	LIST_FOREACH(n, next, &u->sessions)
+	{
 		struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 		if (takes_bare(s) && s->priority > top)
@@ -53,14 +55,15 @@ static int8_t top_priority(const struct user *u)
 }
 
 /* Deliver to one, or (only NULL) to all whose priority is at least min. The item is used up. */
-static void offer(struct user *u, struct item *it, struct session *only, int8_t min, struct sl extra, bool paged)
+static void offer(struct user *u, struct item *it, struct session *only, int8_t min,
+		  struct sl extra, bool paged)
 {
 	struct mail *m = NULL;
 
 	if (it->mail_id) {
 		m = mail_new(u->w, it->mail_id, it->row, u, NULL);
 		if (!m) { /* no memory: its row is offline mail */
-			u->mail_count++;
+			mail_noted(u);
 			item_free(it);
 			return;
 		}
@@ -71,7 +74,8 @@ static void offer(struct user *u, struct item *it, struct session *only, int8_t 
 	if (only) {
 		only->ops->deliver(only, it->st, extra, m);
 	} else {
-		LIST_FOREACH (n, next, &u->sessions) {
+		LIST_FOREACH(n, next, &u->sessions)
+		{
 			struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 			if (takes_bare(s) && s->priority >= min)
@@ -95,12 +99,14 @@ bool deliver_bare(struct user *u, struct item *it, struct sl extra, bool paged)
 
 static enum fate message_fate(struct user *u, const struct item *it)
 {
-	uint8_t type = it->st->type < ARRAY_LEN(fates) && fates[it->st->type].spec ? it->st->type : ST_NORMAL;
+	uint8_t type = it->st->type < ARRAY_LEN(fates) && fates[it->st->type].spec ? it->st->type
+										   : ST_NORMAL;
 	bool some = top_priority(u) >= 0, bare = jid_is_bare(&it->st->to);
 
 	if (it->st->type == ST_ERROR)
 		type = ST_ERROR;
-	/* DELIV-8: the outcome that a sender waits for reaches another session of his, or waits for the next. */
+	/* DELIV-8: the outcome that a sender waits for reaches another session of his, or waits for
+	 * the next. */
 	if (it->mail_id && (type == ST_ERROR || domain_has_custody(u->w, it->st->from.domain)) &&
 	    type != ST_GROUPCHAT && type != ST_HEADLINE)
 		return some ? F_TOP : F_KEEP;
@@ -153,7 +159,8 @@ static void deliver_presence(struct user *u, struct item *it)
 	struct stanza *st = it->st;
 	struct session *s;
 
-	if (st->to.resource.n && (st->type == ST_NONE || st->type == ST_UNAVAILABLE || st->type == ST_ERROR)) {
+	if (st->to.resource.n &&
+	    (st->type == ST_NONE || st->type == ST_UNAVAILABLE || st->type == ST_ERROR)) {
 		s = user_session(u, st->to.resource);
 		if (s)
 			session_send(s, st, SL_NULL);
@@ -173,7 +180,8 @@ static void deliver_iq(struct user *u, struct item *it)
 	} else if (st->type == ST_GET || st->type == ST_SET) {
 		struct svc_ctx c = { .w = u->w, .user = u };
 
-		if (st->to.resource.n || service_iq(u->w->services, SVC_TO_ACCOUNT, &c, st) == SVC_PASS)
+		if (st->to.resource.n ||
+		    service_iq(u->w->services, SVC_TO_ACCOUNT, &c, st) == SVC_PASS)
 			route_error(u->w, st, SC_SERVICE_UNAVAILABLE, SL_NULL);
 	}
 	item_free(it);
@@ -197,7 +205,19 @@ void deliver_item(struct user *u, struct item *it)
 	}
 }
 
-/* ---- offline mail (CUST-11) --------------------------------------------------------------------------------- */
+void user_answer(struct user *u, struct stanza *st)
+{
+	struct item it = { .st = st };
+
+	if (!st || stanza_seal(st))
+		stanza_unref(&st);
+	else if (user_ready(u) && sl_eq(st->to.bare, u->jid.bare))
+		deliver_item(u, &it);
+	else
+		route_item(u->w, it);
+}
+
+/* ---- offline mail (CUST-11) ------------------------------------------------------------------ */
 
 /* XEP-0203, from the host that kept it. */
 static struct sl delay_element(const struct user *u, uint64_t stamp_ms, char *dst, size_t cap)
@@ -222,7 +242,7 @@ static void flush_offer(void *self, struct item *it, uint64_t stamp_ms)
 	}
 	if (deliver_bare(u, it, delay_element(u, stamp_ms, delay, sizeof(delay)), true))
 		return;
-	u->mail_count++;
+	mail_noted(u);
 	item_free(it);
 }
 
@@ -241,7 +261,7 @@ static uint64_t flush_keep(void *self, struct item *it)
 		return 0;
 	}
 	if (id) {
-		u->mail_count++;
+		mail_noted(u);
 		item_free(it);
 		return id;
 	}
@@ -263,8 +283,10 @@ static void flush_idle(void *self, bool complete)
 {
 	struct user *u = self;
 
-	if (complete)
+	if (complete) {
 		u->mail_count = 0;
+		u->mail_some = false;
+	}
 	deliver_pager_gc(u);
 }
 
@@ -277,7 +299,7 @@ static const struct pager_ops flush_ops = {
 
 void deliver_flush(struct user *u)
 {
-	if (!u->mail_count || !deliver_possible(u))
+	if (!u->mail_some || !deliver_possible(u))
 		return;
 	if (!u->pager) {
 		u->pager = malloc(sizeof(*u->pager));
@@ -289,7 +311,7 @@ void deliver_flush(struct user *u)
 	pager_start(u->pager, 0);
 }
 
-/* ---- what a session hands back (CUST-7) -------------------------------------------------------------------------- */
+/* ---- what a session hands back (CUST-7) ------------------------------------------------------ */
 
 static void undelivered_message(struct session *s, struct stanza *st)
 {
@@ -310,7 +332,8 @@ static void undelivered_mail(struct session *s, struct stanza *st, struct mail *
 	int8_t top = m->done || m->holders > 1 ? -1 : top_priority(u);
 
 	if (top >= 0)
-		LIST_FOREACH (n, next, &u->sessions) {
+		LIST_FOREACH(n, next, &u->sessions)
+		{
 			struct session *o = LIST_ENTRY(n, struct session, user_node);
 
 			if (takes_bare(o) && o->priority == top)

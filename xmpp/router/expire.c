@@ -1,21 +1,21 @@
-/* expire.c - worker 0's tasks: rows whose time has passed are answered (CUST-10), and old XEP-0198 states and duplicate
- * marks are forgotten. */
+/* expire.c - worker 0's tasks: rows whose time has passed are answered (CUST-10), and old XEP-0198
+ * states and duplicate marks are forgotten. */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/clock.h"
 #include "appliance/base/log.h"
 
-#define EVERY_MS    10000u
-#define ROWS        256u
-#define PURGE_ROWS  1000u
-/* A client may come back after a crash of ours long after its session would have timed out, and is then told the exact
- * count; a day is long enough. */
-#define SM_KEEP_S   86400u
+#define EVERY_MS   10000u
+#define ROWS       256u
+#define PURGE_ROWS 1000u
+/* A client may come back after a crash of ours long after its session would have timed out, and is
+ * then told the exact count; a day is long enough. */
+#define SM_KEEP_S 86400u
 
 struct expire {
 	struct router *r;
 	struct loop_timer timer;
-	uint32_t left;               /* rows of the last round that are on their way: read past them */
+	uint32_t left; /* rows of the last round that are on their way: read past them */
 	bool expiring, sm_busy, seen_busy;
 	struct store_mail_expired rows;
 	struct store_sm_purge sm;
@@ -48,9 +48,11 @@ void expire_msg(void *worker, struct bus_msg *m)
 	if (mail_find(w, it.mail_id))
 		item_free(&it);
 	else if (d && d->kind == DOMAIN_COMPONENT)
-		mail_bounce(w, &it, SC_REMOTE_SERVER_TIMEOUT, SL("the gateway was away for too long"));
+		mail_bounce(w, &it, SC_REMOTE_SERVER_TIMEOUT,
+			    SL("the gateway was away for too long"));
 	else
-		mail_bounce(w, &it, SC_RECIPIENT_UNAVAILABLE, SL("the message expired before it was fetched"));
+		mail_bounce(w, &it, SC_RECIPIENT_UNAVAILABLE,
+			    SL("the message expired before it was fetched"));
 	free(em);
 }
 
@@ -61,7 +63,8 @@ static void expire_row(struct worker *w, const struct store_mail_row *row)
 	if (!em)
 		return;
 	if (stanza_restore(row->stanza, &em->st)) {
-		log_ev(LOG_L_ERROR, "mail.row.unreadable", KU("row", row->id), KS("owner", row->owner));
+		log_ev(LOG_L_ERROR, "mail.row.unreadable", KU("row", row->id),
+		       KS("owner", row->owner));
 		free(em);
 		return;
 	}
@@ -111,7 +114,8 @@ static void seen_done(struct store_op *op)
 static void purge(struct expire *x)
 {
 	struct worker *w = x->r->w;
-	uint64_t now = clock_wall_ms(), sm_s = SM_KEEP_S, seen_ms = (uint64_t)w->cfg->lim.seen_window_s * 1000;
+	uint64_t now = clock_wall_ms(), sm_s = SM_KEEP_S,
+		 seen_ms = (uint64_t)w->cfg->lim.seen_window_s * 1000;
 
 	if (w->cfg->lim.sm_resume_s > sm_s)
 		sm_s = w->cfg->lim.sm_resume_s;

@@ -1,7 +1,9 @@
-/* inbound.c - what a session sends: checked, stamped, put into custody, and routed in the order in which it came.
+/* inbound.c - what a session sends: checked, stamped, put into custody, and routed in the order in
+ * which it came.
  *
- * A message that must be committed before it is routed (CUST-4, CUST-5) is held, and everything of the same session
- * behind it: the queue `struct inbound` exists only then. It outlives its session: what was taken is routed. */
+ * A message that must be committed before it is routed (CUST-4, CUST-5) is held, and everything of
+ * the same session behind it: the queue `struct inbound` exists only then. It outlives its session:
+ * what was taken is routed. */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/clock.h"
@@ -13,20 +15,20 @@ struct held {
 	struct list node;
 	struct inbound *q;
 	struct item it;
-	struct custody *c;       /* to be told when it is routed; NULL: nothing, or the row tells */
+	struct custody *c; /* to be told when it is routed; NULL: nothing, or the row tells */
 	bool ready, drop;
 };
 
 struct inbound {
-	struct list node;        /* router->inbounds */
-	struct list q;           /* struct held */
-	struct session *s;       /* NULL: it has ended */
+	struct list node;  /* router->inbounds */
+	struct list q;     /* struct held */
+	struct session *s; /* NULL: it has ended */
 	struct worker *w;
 	uint32_t n;
 	bool stopped;
 };
 
-/* ---- routing one ------------------------------------------------------------------------------------------ */
+/* ---- routing one ----------------------------------------------------------------------------- */
 
 static bool own_bare(const struct session *s, const struct jid *to)
 {
@@ -64,12 +66,15 @@ static void forward(struct worker *w, struct session *s, struct item *it)
 	else if (client && it->st->kind == STANZA_IQ && own_bare(s, &it->st->to))
 		iq_self(s, it);
 	else if (jid_is_null(&it->st->to))
-		item_free(it); /* broadcast presence of a session that is gone, or a component's mistake */
+		item_free(it); /* broadcast presence of a session that is gone, or a component's
+				  mistake */
+	else if (client)
+		route_from(s->user, *it);
 	else
 		route_item(w, *it);
 }
 
-/* ---- holding -------------------------------------------------------------------------------------------------- */
+/* ---- holding --------------------------------------------------------------------------------- */
 
 static struct inbound *queue_of(struct session *s)
 {
@@ -152,7 +157,8 @@ static void held_committed(struct mail_row *r, int rc, void *arg)
 	if (rc) {
 		h->drop = true;
 		if (!r->c) /* a sender without XEP-0198 learns it this way */
-			route_error(r->w, r->st, SC_INTERNAL_SERVER_ERROR, SL("the message could not be stored"));
+			route_error(r->w, r->st, SC_INTERNAL_SERVER_ERROR,
+				    SL("the message could not be stored"));
 	} else if (r->put.duplicate_r) {
 		h->drop = true;
 	} else {
@@ -161,7 +167,7 @@ static void held_committed(struct mail_row *r, int rc, void *arg)
 	queue_drain(h->q);
 }
 
-/* ---- custody ----------------------------------------------------------------------------------------------------- */
+/* ---- custody --------------------------------------------------------------------------------- */
 
 struct plan {
 	bool row, hold;
@@ -215,7 +221,8 @@ static void refuse_custody(struct session *s, struct item *it, struct custody *c
 	item_free(it);
 }
 
-static void take_custody(struct session *s, struct item *it, struct custody *c, const struct plan *p)
+static void take_custody(struct session *s, struct item *it, struct custody *c,
+			 const struct plan *p)
 {
 	struct held *h = NULL;
 
@@ -226,8 +233,8 @@ static void take_custody(struct session *s, struct item *it, struct custody *c, 
 			return;
 		}
 	}
-	it->row = mail_row_write(s->w, it->st, p->owner, c, p->origin, p->expires_ms, held_committed,
-				 p->hold ? h : NULL);
+	it->row = mail_row_write(s->w, it->st, p->owner, c, p->origin, p->expires_ms,
+				 held_committed, p->hold ? h : NULL);
 	if (!it->row && h) {
 		h->ready = h->drop = true;
 		if (c)
@@ -266,7 +273,7 @@ static void no_custody(struct session *s, struct item *it, struct custody *c)
 	h->ready = true;
 }
 
-/* ---- what comes from the access layer ------------------------------------------------------------------------------ */
+/* ---- what comes from the access layer -------------------------------------------------------- */
 
 /* DELIV-4: what RFC 6120 8 asks of a stanza. */
 static bool well_formed(const struct stanza *st)

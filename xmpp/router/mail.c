@@ -1,14 +1,15 @@
-/* mail.c - custody: rows on their way to the store, mail in flight to sessions, deletions, answers to what cannot be
- * delivered. The rules are those of docs/custody.md. */
+/* mail.c - custody: rows on their way to the store, mail in flight to sessions, deletions, answers
+ * to what cannot be delivered. The rules are those of docs/custody.md. */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/clock.h"
 #include "appliance/base/log.h"
 
-#define SPARE_MAX     1024u
-#define GRAVE_SHORT_S 3u   /* acknowledged before the commit: the writer deletes the row a moment later */
-#define GRAVE_LONG_S  30u  /* came from a page: the stanza itself may still be on the bus */
-#define BATCH_MAX     256u
+#define SPARE_MAX 1024u
+#define GRAVE_SHORT_S \
+	3u /* acknowledged before the commit: the writer deletes the row a moment later */
+#define GRAVE_LONG_S 30u /* came from a page: the stanza itself may still be on the bus */
+#define BATCH_MAX    256u
 
 struct mail_batch {
 	struct store_mail_del del;
@@ -24,7 +25,7 @@ void item_free(struct item *it)
 	it->mail_id = 0;
 }
 
-/* ---- rows under way --------------------------------------------------------------------------------- */
+/* ---- rows under way -------------------------------------------------------------------------- */
 
 struct mail_row *mail_row_ref(struct mail_row *r)
 {
@@ -46,24 +47,33 @@ void mail_row_unref(struct mail_row **rp)
 
 static void delete_id(struct worker *w, uint64_t id, struct mail *m);
 
+/* What became of a row. Its id being there already is a failure: the stanza may be on its way under
+ * it, and an acknowledgement must not delete somebody else's row. The floor of new ids
+ * (router_open) makes that impossible as long as the database is ours alone. */
+static int row_result(struct mail_row *r, int rc)
+{
+	if (rc == 0 && r->put.id_taken_r)
+		rc = E_EXISTS;
+	if (rc == 0) {
+		count(r->w, r->put.duplicate_r ? CNT_MAIL_DUPLICATE : CNT_MAIL_STORED);
+		return 0;
+	}
+	count(r->w, CNT_STORE_FAILED);
+	log_ev(LOG_L_ERROR, "mail.put.failed", KS("owner", r->put.owner), KU("row", r->put.id),
+	       KC("err", e_name(rc)));
+	return E_IO;
+}
+
 static void row_done(struct store_op *op)
 {
 	struct mail_row *r = container_of(op, struct mail_row, put.op);
-	struct worker *w = r->w;
-	int rc = op->rc;
-	uint8_t was = atomic_exchange_explicit(&r->state, rc ? ROW_FAILED : ROW_DONE, memory_order_acq_rel);
+	int rc = row_result(r, op->rc);
+	uint8_t was = atomic_exchange_explicit(&r->state, rc ? ROW_FAILED : ROW_DONE,
+					       memory_order_acq_rel);
 
 	store_op_fini(op);
-	if (rc) {
-		count(w, CNT_STORE_FAILED);
-		log_ev(LOG_L_ERROR, "mail.put.failed", KS("owner", r->put.owner), KC("err", e_name(rc)));
-	} else if (r->put.duplicate_r) {
-		count(w, CNT_MAIL_DUPLICATE);
-	} else {
-		count(w, CNT_MAIL_STORED);
-		if (was == ROW_ACKED && r->put.row_made_r)
-			delete_id(w, r->put.id, NULL);
-	}
+	if (rc == 0 && was == ROW_ACKED && r->put.row_made_r)
+		delete_id(r->w, r->put.id, NULL);
 	if (r->c)
 		r->c->done(r->c, rc);
 	if (r->committed)
@@ -94,8 +104,8 @@ static struct mail_row *row_new(struct stanza *st, struct sl sm_id)
 	return r;
 }
 
-struct mail_row *mail_row_write(struct worker *w, struct stanza *st, struct sl owner, struct custody *c,
-				struct sl origin, uint64_t expires_ms,
+struct mail_row *mail_row_write(struct worker *w, struct stanza *st, struct sl owner,
+				struct custody *c, struct sl origin, uint64_t expires_ms,
 				void (*committed)(struct mail_row *r, int rc, void *arg), void *arg)
 {
 	struct mail_row *r = row_new(st, c ? c->sm_id : SL_NULL);
@@ -148,7 +158,7 @@ int stanza_restore(struct sl xml, struct stanza **st_r)
 	return rc;
 }
 
-/* ---- mail in flight --------------------------------------------------------------------------------- */
+/* ---- mail in flight -------------------------------------------------------------------------- */
 
 static uint64_t id_hash(uint64_t id)
 {
@@ -169,12 +179,15 @@ uint64_t mail_id(const struct mail *m)
 
 struct mail *mail_find(struct worker *w, uint64_t id)
 {
-	struct hnode *n = w->router->mails.n ? htable_find(&w->router->mails, id_hash(id), id_match, &id) : NULL;
+	struct hnode *n = w->router->mails.n
+				  ? htable_find(&w->router->mails, id_hash(id), id_match, &id)
+				  : NULL;
 
 	return n ? container_of(n, struct mail, hn) : NULL;
 }
 
-struct mail *mail_new(struct worker *w, uint64_t id, struct mail_row *row, struct user *u, struct component *c)
+struct mail *mail_new(struct worker *w, uint64_t id, struct mail_row *row, struct user *u,
+		      struct component *c)
 {
 	struct router *r = w->router;
 	struct list *n = list_pop(&r->spare);
@@ -220,7 +233,7 @@ static void settle(struct mail *m)
 	m->comp = NULL;
 	if (u) {
 		if (!m->done)
-			u->mail_count++;
+			mail_noted(u);
 		if (m->paged && u->pager) {
 			pager_settled(u->pager);
 			deliver_pager_gc(u);
@@ -233,7 +246,8 @@ static void settle(struct mail *m)
 
 static void bury(struct worker *w, struct mail *m, unsigned which)
 {
-	m->grave_s = (uint32_t)(loop_now_ms(w->loop) / 1000) + (which ? GRAVE_LONG_S : GRAVE_SHORT_S);
+	m->grave_s =
+		(uint32_t)(loop_now_ms(w->loop) / 1000) + (which ? GRAVE_LONG_S : GRAVE_SHORT_S);
 	list_append(&w->router->graves[which], &m->node);
 }
 
@@ -252,8 +266,9 @@ void graves_purge(struct router *r, bool all)
 		}
 }
 
-/* Nobody holds it and it is not in a batch: what becomes of the object? A row that may yet be seen in a page, or
- * whose stanza may yet arrive, is remembered for a while, so that it is not delivered twice. */
+/* Nobody holds it and it is not in a batch: what becomes of the object? A row that may yet be seen
+ * in a page, or whose stanza may yet arrive, is remembered for a while, so that it is not delivered
+ * twice. */
 static void retire(struct worker *w, struct mail *m)
 {
 	settle(m);
@@ -285,7 +300,8 @@ void mail_acked(struct worker *w, struct mail *m)
 		count(w, CNT_MAIL_DELETED);
 		if (m->row) {
 			atomic_store_explicit(&m->row->put.skip_row, true, memory_order_relaxed);
-			was = atomic_exchange_explicit(&m->row->state, ROW_ACKED, memory_order_acq_rel);
+			was = atomic_exchange_explicit(&m->row->state, ROW_ACKED,
+						       memory_order_acq_rel);
 		}
 		if (was != ROW_PENDING) {
 			mail_row_unref(&m->row);
@@ -296,7 +312,7 @@ void mail_acked(struct worker *w, struct mail *m)
 	mail_release(w, m);
 }
 
-/* ---- deletions, batched per turn ---------------------------------------------------------------------- */
+/* ---- deletions, batched per turn ------------------------------------------------------------- */
 
 static void batch_done(struct store_op *op)
 {
@@ -304,7 +320,8 @@ static void batch_done(struct store_op *op)
 
 	if (op->rc && op->rc != E_CLOSED) {
 		count(b->w, CNT_STORE_FAILED);
-		log_ev(LOG_L_ERROR, "mail.del.failed", KU("rows", b->del.n), KC("err", e_name(op->rc)));
+		log_ev(LOG_L_ERROR, "mail.del.failed", KU("rows", b->del.n),
+		       KC("err", e_name(op->rc)));
 	}
 	for (unsigned i = 0; i < b->del.n; i++) {
 		struct mail *m = b->mail[i];
@@ -334,7 +351,8 @@ static void deletes_task(struct loop_task *t)
 	mail_flush_deletes(container_of(t, struct router, deletes)->w);
 }
 
-/* m may be NULL. Without memory the row stays: it is delivered again after the next start, not lost. */
+/* m may be NULL. Without memory the row stays: it is delivered again after the next start, not
+ * lost. */
 static void delete_id(struct worker *w, uint64_t id, struct mail *m)
 {
 	struct router *r = w->router;
@@ -372,7 +390,7 @@ void mail_drop(struct worker *w, struct item *it)
 	item_free(it);
 }
 
-/* ---- CUST-10: what cannot be delivered is answered ----------------------------------------------------- */
+/* ---- CUST-10: what cannot be delivered is answered ------------------------------------------- */
 
 struct bounce {
 	struct store_mail_del del;
@@ -392,20 +410,27 @@ static void bounce_put_done(struct store_op *op)
 {
 	struct bounce *b = container_of(op, struct bounce, put.op);
 
+	if (op->rc == 0 && b->put.id_taken_r) { /* the row is gone: its answer must not be */
+		b->put.id = worker_new_id(b->w);
+		store_submit(b->w->store, op);
+		return;
+	}
 	if (op->rc == 0) {
 		count(b->w, CNT_MAIL_BOUNCED);
 		route(b->w, b->reply, b->put.id);
 		b->reply = NULL;
 	} else {
 		count(b->w, CNT_STORE_FAILED);
-		log_ev(LOG_L_ERROR, "mail.bounce.failed", KU("row", b->id), KC("err", e_name(op->rc)));
+		log_ev(LOG_L_ERROR, "mail.bounce.failed", KU("row", b->id),
+		       KC("err", e_name(op->rc)));
 	}
 	store_op_fini(op);
 	stanza_unref(&b->reply);
 	free(b);
 }
 
-static struct bounce *bounce_new(struct worker *w, struct stanza *reply, uint64_t id, struct sl owner)
+static struct bounce *bounce_new(struct worker *w, struct stanza *reply, uint64_t id,
+				 struct sl owner)
 {
 	struct bounce *b = malloc(sizeof(*b) + stanza_wire_max(reply, NULL, NULL, SL_NULL));
 
@@ -468,13 +493,14 @@ void mail_bounce(struct worker *w, struct item *it, enum stanza_cond c, struct s
 	item_free(it);
 }
 
-/* ---- CUST-6: nobody takes it ---------------------------------------------------------------------------- */
+/* ---- CUST-6: nobody takes it ----------------------------------------------------------------- */
 
 static void offline_committed(struct mail_row *r, int rc, void *arg)
 {
 	(void)arg;
 	if (rc)
-		route_error(r->w, r->st, SC_INTERNAL_SERVER_ERROR, SL("the message could not be stored"));
+		route_error(r->w, r->st, SC_INTERNAL_SERVER_ERROR,
+			    SL("the message could not be stored"));
 }
 
 /* Write a row for what has none. 0: out of memory (answered). */
@@ -495,7 +521,7 @@ static uint64_t offline_write(struct user *u, struct stanza *st)
 	r->user = u;
 	id = r->put.id;
 	mail_row_unref(&r);
-	u->mail_count++;
+	mail_noted(u);
 	return id;
 }
 
@@ -518,7 +544,8 @@ uint64_t mail_offline(struct user *u, struct item *it)
 	bool handled, accept;
 	uint64_t id = it->mail_id;
 
-	/* The outcome that a sender waits for is kept whatever the limits are: it cannot be answered. */
+	/* The outcome that a sender waits for is kept whatever the limits are: it cannot be
+	 * answered. */
 	accept = (id && it->st->type == ST_ERROR) || offline_accepts(u, it->st, &handled);
 	if (!accept) {
 		if (handled)
@@ -528,7 +555,7 @@ uint64_t mail_offline(struct user *u, struct item *it)
 		return 0;
 	}
 	if (id)
-		u->mail_count++;
+		mail_noted(u);
 	else
 		id = offline_write(u, it->st);
 	item_free(it);

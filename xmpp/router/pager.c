@@ -1,9 +1,12 @@
-/* pager.c - rows go from the store to sessions a page at a time, no more than a window unacknowledged (CUST-8, CUST-11).
+/* pager.c - rows go from the store to sessions a page at a time, no more than a window
+ * unacknowledged (CUST-8, CUST-11).
  *
- * Used for the offline mail of an account and for the queue of a component. While it is active, stanzas that come for
- * the same owner wait behind it: the first few in memory, the others as rows, from where a later page takes them
- * (`spill`). Every round begins with a barrier, an empty write: the store executes writes in order, so that the read
- * after it sees every row that was submitted before. Rows in flight are skipped; so nothing is sent twice. */
+ * Used for the offline mail of an account and for the queue of a component. While it is active,
+ * stanzas that come for the same owner wait behind it: the first few in memory, the others as rows,
+ * from where a later page takes them
+ * (`spill`). Every round begins with a barrier, an empty write: the store executes writes in order,
+ * so that the read after it sees every row that was submitted before. Rows in flight are skipped;
+ * so nothing is sent twice. */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/log.h"
@@ -17,7 +20,8 @@ struct late {
 
 static void next_page(struct pager *p);
 
-void pager_init(struct pager *p, struct worker *w, struct sl owner, const struct pager_ops *ops, void *self)
+void pager_init(struct pager *p, struct worker *w, struct sl owner, const struct pager_ops *ops,
+		void *self)
 {
 	*p = (struct pager){ .w = w, .ops = ops, .self = self, .owner = owner };
 	list_init(&p->late);
@@ -34,7 +38,7 @@ static void spilled(struct pager *p, uint64_t id)
 		p->spill = id;
 }
 
-/* ---- rounds ---------------------------------------------------------------------------------------------- */
+/* ---- rounds ---------------------------------------------------------------------------------- */
 
 static void barrier_done(struct store_op *op)
 {
@@ -118,7 +122,8 @@ static void offer_row(struct pager *p, const struct store_mail_row *row)
 	if (mail_find(p->w, row->id))
 		return;
 	if (stanza_restore(row->stanza, &it.st)) {
-		log_ev(LOG_L_ERROR, "mail.row.unreadable", KU("row", row->id), KS("owner", row->owner));
+		log_ev(LOG_L_ERROR, "mail.row.unreadable", KU("row", row->id),
+		       KS("owner", row->owner));
 		return;
 	}
 	p->ops->offer(p->self, &it, row->stamp_ms);
@@ -176,7 +181,7 @@ static void next_page(struct pager *p)
 	store_submit(p->w->store, &p->load.op);
 }
 
-/* ---- what comes meanwhile ------------------------------------------------------------------------------------ */
+/* ---- what comes meanwhile -------------------------------------------------------------------- */
 
 bool pager_take(struct pager *p, struct item *it)
 {

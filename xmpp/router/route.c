@@ -1,7 +1,7 @@
 /* route.c - where a stanza belongs: which worker, which kind of recipient (DELIV-1 to DELIV-3).
  *
- * What belongs to this worker goes through a ring that is emptied at the end of the turn: one order for everything, no
- * recursion, no allocation. What belongs to another goes by the bus. */
+ * What belongs to this worker goes through a ring that is emptied at the end of the turn: one order
+ * for everything, no recursion, no allocation. What belongs to another goes by the bus. */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/log.h"
@@ -64,7 +64,8 @@ static void ring_push(struct worker *w, struct item *it, enum route_kind kind)
 	struct router *r = w->router;
 
 	if (r->n == r->cap && ring_grow(r)) {
-		/* a row stays in the store; without one the sender learns it by nothing: out of memory */
+		/* a row stays in the store; without one the sender learns it by nothing: out of
+		 * memory */
 		item_free(it);
 		return;
 	}
@@ -88,15 +89,16 @@ static void post(struct worker *w, uint16_t owner, struct item *it)
 		item_free(it);
 		return;
 	}
-	*sm = (struct stanza_msg){ .m = { .to = { .worker = owner },
-					  .type = CORE_MSG_STANZA,
-					  .free = msg_free },
-				   .it = *it };
+	*sm = (struct stanza_msg){
+		.m = { .to = { .worker = owner }, .type = CORE_MSG_STANZA, .free = msg_free },
+		.it = *it
+	};
 	bus_post(w->bus, &sm->m);
 }
 
 /* Who is it for, by the configuration of now? false: nobody whom we serve. */
-static bool classify(struct worker *w, const struct stanza *st, enum route_kind *kind_r, struct sl *key_r)
+static bool classify(struct worker *w, const struct stanza *st, enum route_kind *kind_r,
+		     struct sl *key_r)
 {
 	const struct domain *d = jid_is_null(&st->to) ? NULL : core_domain(w->cfg, st->to.domain);
 
@@ -130,6 +132,15 @@ void route_item(struct worker *w, struct item it)
 		ring_push(w, &it, kind);
 	else
 		post(w, owner, &it);
+}
+
+void route_from(struct user *u, struct item it)
+{
+	if (u->unsettled)
+		for (const struct service *const *s = u->w->services->list; *s; s++)
+			if ((*s)->defer && (*s)->defer(u, it) == SVC_HANDLED)
+				return;
+	route_item(u->w, it);
 }
 
 /* A stanza from another worker: input from outside, so it is classified again. */
@@ -172,7 +183,8 @@ void route_copy(struct worker *w, struct stanza *st, const struct jid *from, con
 {
 	struct stanza *copy;
 
-	if (stanza_new(st->kind, st->type, from ? from : &st->from, to ? to : &st->to, st->id, &copy))
+	if (stanza_new(st->kind, st->type, from ? from : &st->from, to ? to : &st->to, st->id,
+		       &copy))
 		return;
 	copy->head = arena_dup(copy->arena, st->head);
 	copy->middle = arena_dup(copy->arena, st->middle);
@@ -184,7 +196,7 @@ void route_copy(struct worker *w, struct stanza *st, const struct jid *from, con
 	route(w, copy, 0);
 }
 
-/* ---- hosts ------------------------------------------------------------------------------------------------- */
+/* ---- hosts ----------------------------------------------------------------------------------- */
 
 /* DELIV-10: what is addressed to the host itself. */
 void host_item(struct worker *w, struct item *it)
@@ -201,7 +213,9 @@ void host_item(struct worker *w, struct item *it)
 		break;
 	case STANZA_MESSAGE:
 		if (it->mail_id)
-			mail_bounce(w, &(struct item){ stanza_ref(st), it->mail_id, mail_row_ref(it->row) },
+			mail_bounce(w,
+				    &(struct item){ stanza_ref(st), it->mail_id,
+						    mail_row_ref(it->row) },
 				    SC_SERVICE_UNAVAILABLE, SL_NULL);
 		else
 			route_error(w, st, SC_SERVICE_UNAVAILABLE, SL_NULL);

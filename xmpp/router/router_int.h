@@ -7,57 +7,54 @@
 struct pager;
 struct component;
 
-/* ---- rows under way to the store (mail.c) -------------------------------------------------------- */
+/* ---- rows under way to the store (mail.c) ---------------------------------------------------- */
 
-/* A row that is being written. Made in the sender's worker; its recipient may be in another one and acknowledge before
- * the commit: then the row need not be made (skip_row), and whichever of the two comes last sees to its deletion. */
+/* A row that is being written. Made in the sender's worker; its recipient may be in another one and
+ * acknowledge before the commit: then the row need not be made (skip_row), and whichever of the two
+ * comes last sees to its deletion. */
 enum row_state { ROW_PENDING, ROW_ACKED, ROW_DONE, ROW_FAILED };
 
 struct mail_row {
 	struct store_mail_put put;
 	_Atomic uint32_t refs;
-	_Atomic uint8_t state;       /* enum row_state */
-	struct worker *w;            /* the writer */
-	struct stanza *st;           /* owns the text of owner and sender */
-	struct custody *c;           /* or NULL */
+	_Atomic uint8_t state; /* enum row_state */
+	struct worker *w;      /* the writer */
+	struct stanza *st;     /* owns the text of owner and sender */
+	struct custody *c;     /* or NULL */
 	void (*committed)(struct mail_row *r, int rc, void *arg);
 	void *arg;
-	struct user *user;           /* held until done, or NULL */
-	char text[];                 /* sm_id, then the stanza */
+	struct user *user; /* held until done, or NULL */
+	char text[];       /* sm_id, then the stanza */
 };
 
-/* A stanza on its way to its recipient, with what is known of its row. */
-struct item {
-	struct stanza *st;
-	uint64_t mail_id;            /* 0: no row */
-	struct mail_row *row;        /* a reference, or NULL: the row is committed (or there is none) */
-};
-void item_free(struct item *it);
-
-/* Serialise st (sealed) into a new row for owner and submit it. c may be NULL. st is referenced. NULL: out of memory. */
-struct mail_row *mail_row_write(struct worker *w, struct stanza *st, struct sl owner, struct custody *c, struct sl origin,
-				uint64_t expires_ms, void (*committed)(struct mail_row *r, int rc, void *arg), void *arg);
+/* Serialise st (sealed) into a new row for owner and submit it. c may be NULL. st is referenced.
+ * NULL: out of memory. */
+struct mail_row *mail_row_write(struct worker *w, struct stanza *st, struct sl owner,
+				struct custody *c, struct sl origin, uint64_t expires_ms,
+				void (*committed)(struct mail_row *r, int rc, void *arg),
+				void *arg);
 struct mail_row *mail_row_ref(struct mail_row *r);
 void mail_row_unref(struct mail_row **r);
 
-/* ---- mail in flight -------------------------------------------------------------------------------- */
+/* ---- mail in flight -------------------------------------------------------------------------- */
 
 struct mail {
-	struct list node;            /* of the graveyard or the spare list */
-	struct hnode hn;             /* in router->mails, by id */
+	struct list node; /* of the graveyard or the spare list */
+	struct hnode hn;  /* in router->mails, by id */
 	uint64_t id;
-	struct mail_row *row;        /* while it may not be committed */
-	struct user *user;           /* the recipient: one of the two */
+	struct mail_row *row; /* while it may not be committed */
+	struct user *user;    /* the recipient: one of the two */
 	struct component *comp;
-	uint32_t holders;            /* sessions that hold it */
-	bool done;                   /* acknowledged: the row is being deleted */
-	bool paged;                  /* counts in the pager's window */
-	bool deleting;               /* the batch refers to it */
-	uint32_t grave_s;            /* in the graveyard until (loop seconds) */
+	uint32_t holders; /* sessions that hold it */
+	bool done;        /* acknowledged: the row is being deleted */
+	bool paged;       /* counts in the pager's window */
+	bool deleting;    /* the batch refers to it */
+	uint32_t grave_s; /* in the graveyard until (loop seconds) */
 };
 
 /* holders is 1: the caller's; end with mail_release. NULL: out of memory. */
-struct mail *mail_new(struct worker *w, uint64_t id, struct mail_row *row, struct user *u, struct component *c);
+struct mail *mail_new(struct worker *w, uint64_t id, struct mail_row *row, struct user *u,
+		      struct component *c);
 struct mail *mail_find(struct worker *w, uint64_t id);
 /* Delete the row of something that nobody needs (any more). */
 void mail_drop(struct worker *w, struct item *it_take);
@@ -65,22 +62,30 @@ void mail_drop(struct worker *w, struct item *it_take);
 void mail_bounce(struct worker *w, struct item *it_take, enum stanza_cond c, struct sl text);
 /* CUST-6: nobody takes it; keep it (its row's id), or refuse it (0). Takes the item. */
 uint64_t mail_offline(struct user *u, struct item *it_take);
+/* One more row of the user's is stored and not in flight. */
+static inline void mail_noted(struct user *u)
+{
+	u->mail_count++;
+	u->mail_some = true;
+}
 void mail_flush_deletes(struct worker *w);
 
-/* ---- paging rows from the store to sessions (pager.c) ------------------------------------------------ */
+/* ---- paging rows from the store to sessions (pager.c) ---------------------------------------- */
 
-#define PAGER_PAGE   64u          /* rows read at once */
-#define PAGER_WINDOW 256u         /* rows offered and not acknowledged, at most */
-#define PAGER_LATE   64u          /* stanzas kept in memory that came meanwhile */
+#define PAGER_PAGE   64u  /* rows read at once */
+#define PAGER_WINDOW 256u /* rows offered and not acknowledged, at most */
+#define PAGER_LATE   64u  /* stanzas kept in memory that came meanwhile */
 
 struct pager_ops {
 	/* Deliver; takes the item; stamp_ms 0: not from the store (came meanwhile). */
 	void (*offer)(void *self, struct item *it_take, uint64_t stamp_ms);
 	/* Somebody to offer to? */
 	bool (*open)(void *self);
-	/* What came meanwhile must go to the store (it has no row), and its id is wanted. 0: dropped. */
+	/* What came meanwhile must go to the store (it has no row), and its id is wanted. 0:
+	 * dropped. */
 	uint64_t (*keep)(void *self, struct item *it_take);
-	/* It has come to rest: everything was offered (complete), or nobody is there. May free it if it is not busy. */
+	/* It has come to rest: everything was offered (complete), or nobody is there. May free it
+	 * if it is not busy. */
 	void (*idle)(void *self, bool complete);
 };
 
@@ -89,19 +94,21 @@ struct pager {
 	const struct pager_ops *ops;
 	void *self;
 	struct sl owner;
-	uint64_t after;              /* rows up to here were offered */
-	uint64_t spill;              /* smallest id that was left to the store meanwhile; 0: none */
+	uint64_t after; /* rows up to here were offered */
+	uint64_t spill; /* smallest id that was left to the store meanwhile; 0: none */
 	uint32_t inflight;
 	uint16_t nlate;
 	bool active, loading, again;
-	struct list late;            /* struct late */
+	struct list late; /* struct late */
 	struct loop_timer retry;
 	struct store_mail_del barrier;
 	struct store_mail_load load;
 };
 
-void pager_init(struct pager *p, struct worker *w, struct sl owner, const struct pager_ops *ops, void *self);
-/* Offer all rows after this id that are not in flight. While active it is told to begin again from there. */
+void pager_init(struct pager *p, struct worker *w, struct sl owner, const struct pager_ops *ops,
+		void *self);
+/* Offer all rows after this id that are not in flight. While active it is told to begin again from
+ * there. */
 void pager_start(struct pager *p, uint64_t after);
 /* A stanza that came for the owner: true: the pager has taken it (it waits its turn). */
 bool pager_take(struct pager *p, struct item *it);
@@ -111,7 +118,7 @@ void pager_settled(struct pager *p); /* acknowledged or handed back */
 void pager_stop(struct pager *p);
 bool pager_busy(const struct pager *p); /* a read is under way: must not be freed */
 
-/* ---- the router's state in a worker ------------------------------------------------------------------ */
+/* ---- the router's state in a worker ---------------------------------------------------------- */
 
 enum route_kind { ROUTE_ACCOUNT, ROUTE_COMPONENT, ROUTE_HOST };
 
@@ -119,30 +126,33 @@ struct mail_batch;
 
 struct router {
 	struct worker *w;
-	struct routed { struct item it; enum route_kind kind; } *ring;
-	uint32_t head, n, cap;       /* cap is a power of two */
+	struct routed {
+		struct item it;
+		enum route_kind kind;
+	} * ring;
+	uint32_t head, n, cap; /* cap is a power of two */
 	struct loop_task drain, deletes;
 	struct htable mails;
-	struct list graves[2];       /* struct mail, oldest first: short and long */
+	struct list graves[2]; /* struct mail, oldest first: short and long */
 	struct list spare;
 	uint32_t nspare;
 	struct mail_batch *batch;
-	struct list inbounds;        /* struct inbound */
-	struct expire *expire;       /* worker 0 */
+	struct list inbounds;  /* struct inbound */
+	struct expire *expire; /* worker 0 */
 	struct loop_timer tick;
 	void (*ready)(struct worker *w, int rc);
 	struct store_mail_maxid maxid;
 };
 
-/* Takes the item. */
-void route_item(struct worker *w, struct item it);
+/* Take the item. */
 void host_item(struct worker *w, struct item *it);
 void user_item(struct worker *w, struct item *it);
 void component_item(struct worker *w, struct item *it);
 
 /* deliver.c: the user is ready. Takes the item. */
 void deliver_item(struct user *u, struct item *it);
-/* Offer to available sessions by the rules for a bare JID; false: nobody (the item is untouched). */
+/* Offer to available sessions by the rules for a bare JID; false: nobody (the item is untouched).
+ */
 bool deliver_bare(struct user *u, struct item *it, struct sl extra, bool paged);
 bool deliver_possible(const struct user *u);
 void deliver_pager_gc(struct user *u);
@@ -167,7 +177,5 @@ void component_close_all(struct worker *w);
 void user_close_all(struct worker *w);
 void graves_purge(struct router *r, bool all);
 void mail_close(struct router *r);
-
-extern const struct fsm_def user_fsm;
 
 #endif

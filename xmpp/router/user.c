@@ -1,4 +1,5 @@
-/* user.c - the accounts that are in use: loading, binding resources, forgetting (architecture.md section 4). */
+/* user.c - the accounts that are in use: loading, binding resources, forgetting (architecture.md
+ * section 4). */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/log.h"
@@ -13,8 +14,8 @@ enum waiting_kind { WAIT_ITEM, WAIT_INBOUND, WAIT_BIND };
 struct waiting {
 	struct list node;
 	enum waiting_kind kind;
-	struct item it;              /* WAIT_ITEM; WAIT_INBOUND: st */
-	struct session *s;           /* WAIT_INBOUND, WAIT_BIND; NULL: it has ended */
+	struct item it;    /* WAIT_ITEM; WAIT_INBOUND: st */
+	struct session *s; /* WAIT_INBOUND, WAIT_BIND; NULL: it has ended */
 	struct custody *c;
 	void (*bound)(struct session *s, int rc);
 };
@@ -31,7 +32,20 @@ struct user_load {
 static void bind_now(struct user *u, struct session *s, void (*bound)(struct session *s, int rc));
 static void idle_arm(struct user *u);
 
-/* ---- loading ------------------------------------------------------------------------------------------------ */
+/* ---- loading --------------------------------------------------------------------------------- */
+
+/* What waits may have its row among those that were counted, or not: then the limit gives way by as
+ * much, rather than refuse what there is room for. */
+static void mail_counted(struct user *u, uint64_t n)
+{
+	uint64_t waiting = 0;
+
+	LIST_FOREACH (w, next, &u->waiting)
+		waiting += LIST_ENTRY(w, struct waiting, node)->it.mail_id != 0;
+	u->mail_some = n > 0;
+	n = n > waiting ? n - waiting : 0;
+	u->mail_count = (uint32_t)(n < UINT32_MAX / 2 ? n : UINT32_MAX / 2);
+}
 
 static void load_finish(struct user_load *l)
 {
@@ -45,7 +59,7 @@ static void load_finish(struct user_load *l)
 		for (const struct service *const *s = u->w->services->list; *s && !rc; s++)
 			if ((*s)->user_loaded)
 				rc = (*s)->user_loaded(u, &l->ros);
-		u->mail_count = (uint32_t)(l->cnt.n_r < UINT32_MAX / 2 ? l->cnt.n_r : UINT32_MAX / 2);
+		mail_counted(u, l->cnt.n_r);
 	}
 	store_op_fini(&l->acc.op);
 	store_op_fini(&l->ros.op);
@@ -54,7 +68,11 @@ static void load_finish(struct user_load *l)
 	if (u->stale && rc != E_NOTFOUND)
 		fsm_event(&u->fsm, EV_RELOAD, NULL);
 	else
-		fsm_event(&u->fsm, rc == 0 ? EV_LOADED : rc == E_NOTFOUND ? EV_NOTFOUND : EV_FAILED, &rc);
+		fsm_event(&u->fsm,
+			  rc == 0            ? EV_LOADED
+			  : rc == E_NOTFOUND ? EV_NOTFOUND
+					     : EV_FAILED,
+			  &rc);
 }
 
 static void load_done(struct store_op *op)
@@ -92,7 +110,7 @@ static int load_start(struct user *u)
 	return 0;
 }
 
-/* ---- what waited --------------------------------------------------------------------------------------------- */
+/* ---- what waited ----------------------------------------------------------------------------- */
 
 static void absent_item(struct worker *w, struct item *it);
 
@@ -104,6 +122,8 @@ static void waited_one(struct user *u, struct waiting *wt, int rc)
 			deliver_item(u, &wt->it);
 		else if (rc == E_NOTFOUND)
 			absent_item(u->w, &wt->it);
+		else if (wt->it.mail_id)
+			item_free(&wt->it); /* its row waits */
 		else
 			mail_bounce(u->w, &wt->it, SC_INTERNAL_SERVER_ERROR, SL_NULL);
 		break;
@@ -150,7 +170,7 @@ static struct waiting *wait_add(struct user *u, enum waiting_kind kind)
 	return wt;
 }
 
-/* ---- the machine ----------------------------------------------------------------------------------------------- */
+/* ---- the machine ----------------------------------------------------------------------------- */
 
 static int act_ready(void *self, const void *ev)
 {
@@ -167,10 +187,10 @@ static int act_absent(void *self, const void *ev)
 	struct user *u = self;
 
 	(void)ev;
-	LIST_FOREACH (n, next, &u->sessions)
-		LIST_ENTRY(n, struct session, user_node)
-			->ops->close(LIST_ENTRY(n, struct session, user_node), "not-authorized",
-				     SL("the account was removed"));
+	LIST_FOREACH(n, next, &u->sessions)
+	LIST_ENTRY(n, struct session, user_node)
+		->ops->close(LIST_ENTRY(n, struct session, user_node), "not-authorized",
+			     SL("the account was removed"));
 	waited(u, E_NOTFOUND);
 	idle_arm(u);
 	return 0;
@@ -180,10 +200,10 @@ static int act_failed(void *self, const void *ev)
 {
 	struct user *u = self;
 
-	LIST_FOREACH (n, next, &u->sessions)
-		LIST_ENTRY(n, struct session, user_node)
-			->ops->close(LIST_ENTRY(n, struct session, user_node), "internal-server-error",
-				     SL("the account could not be loaded"));
+	LIST_FOREACH(n, next, &u->sessions)
+	LIST_ENTRY(n, struct session, user_node)
+		->ops->close(LIST_ENTRY(n, struct session, user_node), "internal-server-error",
+			     SL("the account could not be loaded"));
 	waited(u, ev ? *(const int *)ev : E_IO);
 	idle_arm(u);
 	return 0;
@@ -259,7 +279,7 @@ static const struct fsm_state states[] = {
 	[USER_GONE] = { "GONE", true, FSM_NO_TIMER },
 };
 static const char *const events[] = {
-	[EV_LOADED] = "loaded",   [EV_NOTFOUND] = "notfound", [EV_FAILED] = "failed",
+	[EV_LOADED] = "loaded", [EV_NOTFOUND] = "notfound", [EV_FAILED] = "failed",
 	[EV_RELOAD] = "reload", [EV_REMOVED] = "removed",   [EV_IDLE] = "idle",
 };
 
@@ -305,7 +325,7 @@ const struct fsm_def user_fsm = {
 	.index = &user_index,
 };
 
-/* ---- users in use --------------------------------------------------------------------------------------------------- */
+/* ---- users in use ---------------------------------------------------------------------------- */
 
 static void idle_cb(struct loop_timer *t)
 {
@@ -378,7 +398,8 @@ struct user *user_get(struct worker *w, struct sl bare)
 
 struct session *user_session(struct user *u, struct sl resource)
 {
-	LIST_FOREACH (n, next, &u->sessions) {
+	LIST_FOREACH(n, next, &u->sessions)
+	{
 		struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 		if (sl_eq(s->jid.resource, resource) && !s->ending)
@@ -392,7 +413,8 @@ void user_reload(struct user *u)
 	fsm_raise(&u->fsm, EV_RELOAD);
 }
 
-/* DELIV-9: for an account that does not exist. Answers as for one whose owner is away and keeps nothing. */
+/* DELIV-9: for an account that does not exist. Answers as for one whose owner is away and keeps
+ * nothing. */
 static void absent_item(struct worker *w, struct item *it)
 {
 	struct stanza *st = it->st;
@@ -404,10 +426,11 @@ static void absent_item(struct worker *w, struct item *it)
 	if (st->kind == STANZA_IQ && (st->type == ST_GET || st->type == ST_SET)) {
 		struct svc_ctx c = { .w = w };
 
-		if (st->to.resource.n || service_iq(w->services, SVC_TO_ACCOUNT, &c, st) == SVC_PASS)
+		if (st->to.resource.n ||
+		    service_iq(w->services, SVC_TO_ACCOUNT, &c, st) == SVC_PASS)
 			route_error(w, st, SC_SERVICE_UNAVAILABLE, SL_NULL);
-	} else if (st->kind == STANZA_PRESENCE && (st->type == ST_PROBE || st->type == ST_SUBSCRIBE) &&
-		   !jid_is_null(&st->from)) {
+	} else if (st->kind == STANZA_PRESENCE &&
+		   (st->type == ST_PROBE || st->type == ST_SUBSCRIBE) && !jid_is_null(&st->from)) {
 		struct jid from = jid_split(st->to.bare), to = jid_split(st->from.bare);
 		struct stanza *no;
 
@@ -439,7 +462,7 @@ void user_item(struct worker *w, struct item *it)
 		mail_bounce(w, it, SC_RESOURCE_CONSTRAINT, SL_NULL);
 }
 
-/* ---- sessions ----------------------------------------------------------------------------------------------------------- */
+/* ---- sessions -------------------------------------------------------------------------------- */
 
 void session_init(struct session *s)
 {
@@ -467,7 +490,8 @@ static void bind_now(struct user *u, struct session *s, void (*bound)(struct ses
 	struct session *old = user_session(u, s->jid.resource);
 
 	if (old) { /* RFC 6120 7.7.2.2: the newer wins */
-		old->ops->close(old, "conflict", SL("the resource was bound by another connection"));
+		old->ops->close(old, "conflict",
+				SL("the resource was bound by another connection"));
 		leave(old);
 	}
 	if (u->nsessions >= u->w->cfg->lim.sessions_per_user) {
@@ -518,7 +542,8 @@ void session_ended(struct session *s)
 
 	if (!u)
 		return;
-	LIST_FOREACH (n, next, &u->waiting) {
+	LIST_FOREACH(n, next, &u->waiting)
+	{
 		struct waiting *wt = LIST_ENTRY(n, struct waiting, node);
 
 		if (wt->s == s)
@@ -532,7 +557,8 @@ void session_ended(struct session *s)
 
 void user_wait_inbound(struct session *s, struct stanza *st, struct custody *c)
 {
-	struct waiting *wt = s->user->fsm.state == USER_LOADING ? wait_add(s->user, WAIT_INBOUND) : NULL;
+	struct waiting *wt = s->user->fsm.state == USER_LOADING ? wait_add(s->user, WAIT_INBOUND)
+								: NULL;
 
 	if (!wt) { /* the account is gone: the stream is being closed */
 		stanza_unref(&st);
@@ -545,7 +571,7 @@ void user_wait_inbound(struct session *s, struct stanza *st, struct custody *c)
 	wt->c = c;
 }
 
-/* ---- accounts that change -------------------------------------------------------------------------------------------------- */
+/* ---- accounts that change -------------------------------------------------------------------- */
 
 struct account_msg {
 	struct bus_msg m;

@@ -1,5 +1,5 @@
-/* worker.c - what every part of a worker uses: ids that grow, the configuration snapshot, and the router's life.
- * See worker.h. */
+/* worker.c - what every part of a worker uses: ids that grow, the configuration snapshot, and the
+ * router's life. See worker.h. */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/clock.h"
@@ -28,7 +28,7 @@ uint64_t worker_new_id(struct worker *w)
 	return w->last_id;
 }
 
-/* ---- configuration --------------------------------------------------------------------------------- */
+/* ---- configuration --------------------------------------------------------------------------- */
 
 static const struct core_limits default_limits = {
 	.preauth = { .stanza_octets = 16384, .depth = 16, .attrs = 32, .nodes = 256 },
@@ -146,10 +146,16 @@ void core_config_unref(const struct core_config *c)
 	arena_free(&a);
 }
 
-/* ---- the router's life ------------------------------------------------------------------------------ */
+/* ---- the router's life ----------------------------------------------------------------------- */
 
 void router_bus_init(struct bus *b)
 {
+	struct err e = { 0 };
+
+	if (fsm_def_prepare(&user_fsm, &e) != 0) {
+		log_ev(LOG_L_ERROR, "router.fsm", KE(&e));
+		abort();
+	}
 	bus_on(b, CORE_MSG_STANZA, route_msg);
 	bus_on(b, CORE_MSG_ACCOUNT, user_account_msg);
 	bus_on(b, CORE_MSG_EXPIRED, expire_msg);
@@ -166,7 +172,8 @@ static void maxid_done(struct store_op *op)
 		r->w->last_id = id_make(r->w, m->id_r >> ID_MS_SHIFT) | 0xffff;
 	store_op_fini(op);
 	if (rc)
-		log_ev(LOG_L_ERROR, "router.maxid.failed", KU("worker", r->w->id), KC("err", e_name(rc)));
+		log_ev(LOG_L_ERROR, "router.maxid.failed", KU("worker", r->w->id),
+		       KC("err", e_name(rc)));
 	if (r->ready)
 		r->ready(r->w, rc);
 }

@@ -1,7 +1,8 @@
 /* disco.c - XEP-0030 for hosts and accounts. What there is to tell comes from the registry. */
 #include "xmpp/services/services.h"
 
-static void identity(struct stanza *res, struct xml_node *q, struct sl category, struct sl type, struct sl name)
+static void identity(struct stanza *res, struct xml_node *q, struct sl category, struct sl type,
+		     struct sl name)
 {
 	struct xml_node *n = xml_add(res->arena, q, NS_DISCO_INFO, SL("identity"));
 
@@ -13,7 +14,8 @@ static void identity(struct stanza *res, struct xml_node *q, struct sl category,
 
 static void feature(struct stanza *res, struct xml_node *q, const char *var)
 {
-	xml_set(res->arena, xml_add(res->arena, q, NS_DISCO_INFO, SL("feature")), SL("var"), sl_cstr(var));
+	xml_set(res->arena, xml_add(res->arena, q, NS_DISCO_INFO, SL("feature")), SL("var"),
+		sl_cstr(var));
 }
 
 static void features(struct worker *w, struct stanza *res, struct xml_node *q, bool account)
@@ -40,7 +42,8 @@ static bool has_node(struct svc_ctx *c, struct stanza *st, struct xml_node *payl
 /* An account tells only who may know its presence (XEP-0030 8, RFC 6121 11). */
 static bool may_know(const struct svc_ctx *c, const struct stanza *st)
 {
-	return sl_eq(st->from.bare, c->user->jid.bare) || sub_from(roster_state(c->user, st->from.bare));
+	return sl_eq(st->from.bare, c->user->jid.bare) ||
+	       sub_from(roster_state(c->user, st->from.bare));
 }
 
 static int host_info(struct svc_ctx *c, struct stanza *st, struct xml_node *payload)
@@ -74,8 +77,8 @@ static int host_items(struct svc_ctx *c, struct stanza *st, struct xml_node *pay
 		const struct domain *d = container_of(n, struct domain, hn);
 
 		if (d->kind == DOMAIN_COMPONENT)
-			xml_set(res->arena, xml_add(res->arena, q, NS_DISCO_ITEMS, SL("item")), SL("jid"),
-				d->name);
+			xml_set(res->arena, xml_add(res->arena, q, NS_DISCO_ITEMS, SL("item")),
+				SL("jid"), d->name);
 	}
 	route_new(c->w, res);
 	return SVC_HANDLED;

@@ -1,5 +1,5 @@
-/* presence.c - RFC 6121 section 4: what clients broadcast, direct and probe, and what comes in (rules PRES-n).
- * Subscriptions are in subscription.c. */
+/* presence.c - RFC 6121 section 4: what clients broadcast, direct and probe, and what comes in
+ * (rules PRES-n). Subscriptions are in subscription.c. */
 #include "xmpp/services/services.h"
 
 #define DIRECTED_MAX 500u
@@ -10,7 +10,7 @@ struct directed {
 	char jid[];
 };
 
-/* ---- sending --------------------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 /* PRES-13: no error for every contact of a domain that we do not know, at each change. */
 bool presence_domain_served(struct worker *w, struct sl jid)
@@ -29,7 +29,8 @@ static void send_to(struct session *s, struct stanza *st, struct sl to)
 
 void presence_send_current(struct user *u, struct sl to)
 {
-	LIST_FOREACH (n, next, &u->sessions) {
+	LIST_FOREACH(n, next, &u->sessions)
+	{
 		struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 		if (s->presence)
@@ -48,7 +49,8 @@ void presence_send_gone(struct user *u, struct sl to)
 {
 	struct jid j = jid_split(to);
 
-	LIST_FOREACH (n, next, &u->sessions) {
+	LIST_FOREACH(n, next, &u->sessions)
+	{
 		struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 		if (s->presence)
@@ -64,7 +66,8 @@ static void to_contacts(struct session *s, struct stanza *st)
 	for (uint32_t i = 0; i < r->n; i++) {
 		struct sl jid = ritem_jid(r->item[i]);
 
-		if (sub_from((enum sub_state)r->item[i]->state) && presence_domain_served(s->w, jid))
+		if (sub_from((enum sub_state)r->item[i]->state) &&
+		    presence_domain_served(s->w, jid))
 			send_to(s, st, jid);
 	}
 }
@@ -72,7 +75,8 @@ static void to_contacts(struct session *s, struct stanza *st)
 /* PRES-3: the user's available sessions see it too, this one among them. */
 static void to_own(struct session *s, struct stanza *st)
 {
-	LIST_FOREACH (n, next, &s->user->sessions) {
+	LIST_FOREACH(n, next, &s->user->sessions)
+	{
 		struct session *o = LIST_ENTRY(n, struct session, user_node);
 
 		if (o->presence && !o->ending)
@@ -80,11 +84,12 @@ static void to_own(struct session *s, struct stanza *st)
 	}
 }
 
-/* ---- directed presence ---------------------------------------------------------------------------------------- */
+/* ---- directed presence ----------------------------------------------------------------------- */
 
 static struct directed *directed_find(struct session *s, struct sl jid)
 {
-	LIST_FOREACH (n, next, &s->directed) {
+	LIST_FOREACH(n, next, &s->directed)
+	{
 		struct directed *d = LIST_ENTRY(n, struct directed, node);
 
 		if (sl_eq(sl_mk(d->jid, d->n), jid))
@@ -119,10 +124,12 @@ static bool directed_add(struct session *s, struct sl jid)
 	return true;
 }
 
-/* Unavailable presence to those who had it directed; the list is empty then. st NULL: only forget. */
+/* Unavailable presence to those who had it directed; the list is empty then. st NULL: only forget.
+ */
 static void directed_end(struct session *s, struct stanza *st)
 {
-	LIST_FOREACH (n, next, &s->directed) {
+	LIST_FOREACH(n, next, &s->directed)
+	{
 		struct directed *d = LIST_ENTRY(n, struct directed, node);
 		struct jid j = jid_split(sl_mk(d->jid, d->n));
 
@@ -141,10 +148,10 @@ static void direct(struct session *s, struct stanza *st)
 		route_error(s->w, st, SC_RESOURCE_CONSTRAINT, SL("too many directed presences"));
 		return;
 	}
-	route(s->w, stanza_ref(st), 0);
+	route_from(s->user, (struct item){ .st = stanza_ref(st) });
 }
 
-/* ---- the client's own presence ----------------------------------------------------------------------------------- */
+/* ---- the client's own presence --------------------------------------------------------------- */
 
 /* What is kept of a session's presence while it is idle: no more than its text. */
 static struct stanza *compact(const struct stanza *st, const struct jid *from)
@@ -183,7 +190,8 @@ static bool priority_of(struct stanza *st, int8_t *p_r)
 	*p_r = 0;
 	if (!n)
 		return true;
-	if (sl_to_u64(minus || (t.n && t.p[0] == '+') ? sl_sub(t, 1, t.n) : t, minus ? 128 : 127, &v))
+	if (sl_to_u64(minus || (t.n && t.p[0] == '+') ? sl_sub(t, 1, t.n) : t, minus ? 128 : 127,
+		      &v))
 		return false;
 	*p_r = (int8_t)(minus ? -(int)v : (int)v);
 	return true;
@@ -206,7 +214,8 @@ static void probe_contacts(struct session *s)
 /* The presence of the user's other sessions. */
 static void learn_own(struct session *s)
 {
-	LIST_FOREACH (n, next, &s->user->sessions) {
+	LIST_FOREACH(n, next, &s->user->sessions)
+	{
 		struct session *o = LIST_ENTRY(n, struct session, user_node);
 
 		if (o != s && o->presence)
@@ -276,7 +285,8 @@ static void unavailable(struct session *s, struct stanza *st)
 
 static void presence_ended(struct session *s)
 {
-	struct stanza *st = s->presence || s->ndirected ? simple(ST_UNAVAILABLE, &s->jid, NULL) : NULL;
+	struct stanza *st = s->presence || s->ndirected ? simple(ST_UNAVAILABLE, &s->jid, NULL)
+							: NULL;
 
 	if (st && !stanza_seal(st))
 		unavailable(s, st);
@@ -311,13 +321,13 @@ static int presence_out(struct session *s, struct stanza *st)
 		break;
 	default: /* a probe or an error; without an address it says nothing */
 		if (!jid_is_null(&st->to))
-			route(s->w, stanza_ref(st), 0);
+			route_from(s->user, (struct item){ .st = stanza_ref(st) });
 		break;
 	}
 	return SVC_HANDLED;
 }
 
-/* ---- presence to the account ---------------------------------------------------------------------------------------- */
+/* ---- presence to the account ----------------------------------------------------------------- */
 
 /* PRES-6: RFC 6121 4.3.2. */
 static void probed(struct user *u, const struct stanza *st)
@@ -335,16 +345,15 @@ static void probed(struct user *u, const struct stanza *st)
 	}
 }
 
-static int presence_in(struct user *u, struct stanza *st)
+static void presence_in_now(struct user *u, struct stanza *st)
 {
-	if (jid_is_null(&st->from))
-		return SVC_HANDLED;
 	switch (st->type) {
 	case ST_NONE:
 	case ST_UNAVAILABLE:
 	case ST_ERROR:
 		/* PRES-5: to every available session, whatever its priority */
-		LIST_FOREACH (n, next, &u->sessions) {
+		LIST_FOREACH(n, next, &u->sessions)
+		{
 			struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 			if (s->presence && !s->ending)
@@ -357,6 +366,25 @@ static int presence_in(struct user *u, struct stanza *st)
 	default:
 		subscription_in(u, st);
 		break;
+	}
+}
+
+/* PRES-10: behind the subscription changes that came before it and wait for their commits. */
+static int presence_in(struct user *u, struct stanza *st)
+{
+	struct change *c;
+
+	if (jid_is_null(&st->from))
+		return SVC_HANDLED;
+	c = u->unsettled && (st->type == ST_NONE || st->type == ST_UNAVAILABLE ||
+			     st->type == ST_PROBE)
+		    ? change_new(u)
+		    : NULL;
+	if (c) {
+		change_call(c, presence_in_now, st);
+		change_submit(c);
+	} else {
+		presence_in_now(u, st);
 	}
 	return SVC_HANDLED;
 }
@@ -372,7 +400,8 @@ static void component_up(struct user *u, struct sl domain)
 			continue;
 		if (sub_from((enum sub_state)it->state))
 			presence_send_current(u, j.full);
-		LIST_FOREACH (n, next, &u->sessions) {
+		LIST_FOREACH(n, next, &u->sessions)
+		{
 			struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 			if (s->presence && sub_to((enum sub_state)it->state))

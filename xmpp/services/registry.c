@@ -1,10 +1,9 @@
-/* registry.c - the services of this build, in the order in which they are asked. A new service is a file and a line. */
+/* registry.c - the services of this build, in the order in which they are asked. A new service is a
+ * file and a line. */
 #include "xmpp/services/services.h"
 
 static const struct service *const list[] = {
-	&svc_roster,
-	&svc_presence,
-	&svc_session,
+	&svc_roster,  &svc_presence, &svc_session,
 #ifdef CONFIG_SVC_OFFLINE
 	&svc_offline,
 #endif
@@ -25,7 +24,8 @@ static const struct service *const list[] = {
 
 const struct service_table service_table = { .list = list };
 
-struct stanza *svc_result(const struct stanza *st, enum xml_ns ns, struct sl name, struct xml_node **node_r)
+struct stanza *svc_result(const struct stanza *st, enum xml_ns ns, struct sl name,
+			  struct xml_node **node_r)
 {
 	struct stanza *res;
 

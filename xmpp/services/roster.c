@@ -1,14 +1,16 @@
-/* roster.c - the roster: RFC 6121 section 2 (rules ROST-n). The items in memory, their changes, and the iqs.
+/* roster.c - the roster: RFC 6121 section 2 (rules ROST-n). The items in memory, their changes, and
+ * the iqs.
  *
- * A change is made in memory at once and submitted; what it causes (the answer, pushes, presence) is sent when it is
- * committed, in the order of the changes. Should a commit fail, the user is loaded again. */
+ * A change is made in memory at once and submitted; what it causes (the answer, pushes, presence)
+ * is sent when it is committed, in the order of the changes. Should a commit fail, the user is
+ * loaded again. */
 #include "xmpp/services/services.h"
 
 #include "appliance/base/log.h"
 
-#define NAME_MAX_OCTETS  JID_PART_MAX
-#define GROUPS_MAX       100u
-#define CHANGE_OCTETS    (4u << 20)
+#define NAME_MAX_OCTETS JID_PART_MAX
+#define GROUPS_MAX      100u
+#define CHANGE_OCTETS   (4u << 20)
 
 static const char *const sub_names[] = { "none", "to", "from", "both" };
 
@@ -17,7 +19,7 @@ static uint8_t sub_shown(enum sub_state s)
 	return (uint8_t)((sub_to(s) ? 1 : 0) + (sub_from(s) ? 2 : 0)); /* STORE_SUB_* */
 }
 
-/* ---- items in memory ---------------------------------------------------------------------------------------- */
+/* ---- items in memory ------------------------------------------------------------------------- */
 
 static uint32_t position(const struct roster *r, struct sl jid, bool *found_r)
 {
@@ -147,7 +149,7 @@ struct ritem_edit ritem_edit(const struct user *u, struct sl jid)
 				    .approved = i->approved };
 }
 
-/* ---- from and to the store --------------------------------------------------------------------------------------- */
+/* ---- from and to the store ------------------------------------------------------------------- */
 
 static enum sub_state state_of(const struct store_roster_item *s)
 {
@@ -226,7 +228,7 @@ static int user_loaded(struct user *u, const struct store_roster_load *l)
 	return rc;
 }
 
-/* ---- changes -------------------------------------------------------------------------------------------------------- */
+/* ---- changes --------------------------------------------------------------------------------- */
 
 struct out {
 	struct out *next;
@@ -234,6 +236,7 @@ struct out {
 	struct stanza *st;
 	struct sl jid;
 	void (*fn)(struct user *u, struct stanza *st);
+	struct item it;
 };
 
 struct change {
@@ -242,8 +245,8 @@ struct change {
 	struct arena *a;
 	struct out *first, **last;
 	struct stanza *blame;
-	struct ritem_edit push;      /* what CH_PUSH shows; text in a */
-	bool removed;                /* ... is gone */
+	struct ritem_edit push; /* what CH_PUSH shows; text in a */
+	bool removed;           /* ... is gone */
 	bool oom, done;
 	int rc;
 	enum { CH_NONE, CH_PUT, CH_DEL } kind;
@@ -271,8 +274,10 @@ void change_free(struct change *c)
 {
 	struct arena *a = c->a;
 
-	for (struct out *o = c->first; o; o = o->next)
+	for (struct out *o = c->first; o; o = o->next) {
 		stanza_unref(&o->st);
+		item_free(&o->it);
+	}
 	stanza_unref(&c->blame);
 	user_release(c->u);
 	arena_free(&a);
@@ -394,9 +399,10 @@ int change_del(struct change *c, struct sl jid, bool push)
 	return 0;
 }
 
-/* ---- what a change causes --------------------------------------------------------------------------------------------- */
+/* ---- what a change causes -------------------------------------------------------------------- */
 
-static int add_item(struct arena *a, struct xml_node *query, const struct ritem_edit *e, bool removed)
+static int add_item(struct arena *a, struct xml_node *query, const struct ritem_edit *e,
+		    bool removed)
 {
 	struct xml_node *item = xml_add(a, query, NS_ROSTER, SL("item"));
 	struct sl rest = e->groups;
@@ -425,7 +431,8 @@ static int add_item(struct arena *a, struct xml_node *query, const struct ritem_
 /* ROST-5: to every session that asked for the roster. */
 static void push(struct user *u, const struct ritem_edit *e, bool removed)
 {
-	LIST_FOREACH (n, next, &u->sessions) {
+	LIST_FOREACH(n, next, &u->sessions)
+	{
 		struct session *s = LIST_ENTRY(n, struct session, user_node);
 		struct stanza *st;
 		char id[32];
@@ -447,7 +454,8 @@ static void push(struct user *u, const struct ritem_edit *e, bool removed)
 
 static void to_sessions(struct user *u, struct stanza *st, bool interested)
 {
-	LIST_FOREACH (n, next, &u->sessions) {
+	LIST_FOREACH(n, next, &u->sessions)
+	{
 		struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 		if (!s->ending && (interested ? s->interested : s->presence != NULL))
@@ -462,6 +470,10 @@ static void perform(struct change *c, struct out *o)
 	switch (o->what) {
 	case CH_ROUTE:
 		route_new(u->w, o->st);
+		o->st = NULL;
+		break;
+	case CH_ANSWER:
+		user_answer(u, o->st);
 		o->st = NULL;
 		break;
 	case CH_AVAILABLE:
@@ -482,6 +494,10 @@ static void perform(struct change *c, struct out *o)
 	case CH_CALL:
 		o->fn(u, o->st);
 		break;
+	case CH_ITEM:
+		route_item(u->w, o->it);
+		o->it = (struct item){ 0 };
+		break;
 	}
 }
 
@@ -495,6 +511,7 @@ static void run_changes(struct user *u)
 		if (!c->done)
 			return;
 		list_remove(&c->node);
+		u->unsettled--;
 		if (c->rc == 0) {
 			for (struct out *o = c->first; o; o = o->next)
 				perform(c, o);
@@ -521,7 +538,8 @@ static void change_done(struct store_op *op)
 	c->rc = op->rc;
 	if (op->rc) {
 		count(u->w, CNT_STORE_FAILED);
-		log_ev(LOG_L_ERROR, "roster.store.failed", KS("user", u->jid.bare), KC("err", e_name(op->rc)));
+		log_ev(LOG_L_ERROR, "roster.store.failed", KS("user", u->jid.bare),
+		       KC("err", e_name(op->rc)));
 	}
 	store_op_fini(op);
 	user_hold(u);
@@ -537,6 +555,7 @@ void change_submit(struct change *c)
 		return;
 	u = c->u;
 	list_append(&u->roster->changes, &c->node);
+	u->unsettled++;
 	if (c->kind == CH_PUT) {
 		struct store_roster_put p = c->put;
 
@@ -553,7 +572,23 @@ void change_submit(struct change *c)
 	}
 }
 
-/* ---- the iqs ---------------------------------------------------------------------------------------------------------------- */
+/* DELIV-3: the order of what the user sends. */
+static int defer(struct user *u, struct item it)
+{
+	struct change *c = list_empty(&u->roster->changes) ? NULL : change_new(u);
+	struct out *o = c ? out_add(c, CH_ITEM) : NULL;
+
+	if (!o) {
+		if (c)
+			change_free(c);
+		return SVC_PASS;
+	}
+	o->it = it;
+	change_submit(c);
+	return SVC_HANDLED;
+}
+
+/* ---- the iqs --------------------------------------------------------------------------------- */
 
 /* ROST-1 */
 static void send_roster(struct user *u, struct stanza *st)
@@ -573,7 +608,7 @@ static void send_roster(struct user *u, struct stanza *st)
 			stanza_unref(&res);
 	}
 	if (res)
-		route_new(u->w, res);
+		user_answer(u, res);
 	else
 		route_error(u->w, st, SC_RESOURCE_CONSTRAINT, SL_NULL);
 }
@@ -630,7 +665,8 @@ static int parse_groups(struct arena *a, const struct xml_node *item, struct sl 
 		size_t at = n;
 
 		for (size_t i = 0; i < t.n; i++)
-			text[n++] = t.p[i] == '\n' || t.p[i] == '\r' || t.p[i] == '\t' ? ' ' : t.p[i];
+			text[n++] = t.p[i] == '\n' || t.p[i] == '\r' || t.p[i] == '\t' ? ' '
+										       : t.p[i];
 		if (group_given(sl_mk(text, at), sl_mk(text + at, n - at)))
 			return SC_BAD_REQUEST;
 		text[n++] = '\n';
@@ -645,7 +681,7 @@ static void set_result(struct change *ch, struct stanza *st)
 
 	if (stanza_iq_result(st, &res))
 		res = NULL;
-	change_out(ch, CH_ROUTE, res);
+	change_out(ch, CH_ANSWER, res);
 }
 
 /* A stanza about the subscription that the server sends for the user. */
@@ -659,7 +695,8 @@ static void tell(struct change *ch, struct user *u, enum stanza_type t, struct s
 	change_out(ch, CH_ROUTE, st);
 }
 
-/* ROST-4: RFC 6121 2.5.2: the subscriptions end with the item. -1, or the condition to answer with. */
+/* ROST-4: RFC 6121 2.5.2: the subscriptions end with the item. -1, or the condition to answer with.
+ */
 static int remove_item(struct change *ch, struct user *u, struct stanza *st, struct sl jid)
 {
 	const struct ritem *i = roster_find(u, jid);
@@ -680,8 +717,8 @@ static int remove_item(struct change *ch, struct user *u, struct stanza *st, str
 	return -1;
 }
 
-static int set_item(struct change *ch, struct user *u, struct stanza *st, const struct xml_node *item,
-		    const struct jid *jid)
+static int set_item(struct change *ch, struct user *u, struct stanza *st,
+		    const struct xml_node *item, const struct jid *jid)
 {
 	struct ritem_edit e = ritem_edit(u, jid->full);
 	struct sl name = xml_attr(item, SL("name"));
@@ -707,7 +744,8 @@ static int set_item(struct change *ch, struct user *u, struct stanza *st, const 
 }
 
 /* RFC 6121 2.3.3. -1, or the condition. */
-static int check_set(struct stanza *st, struct xml_node *payload, struct xml_node **item_r, struct jid *jid_r)
+static int check_set(struct stanza *st, struct xml_node *payload, struct xml_node **item_r,
+		     struct jid *jid_r)
 {
 	struct xml_node *item = xml_child(payload, NS_ROSTER, SL("item"));
 	struct sl jid = xml_attr(item, SL("jid"));
@@ -753,4 +791,5 @@ const struct service svc_roster = {
 	.iq = iqs,
 	.user_loaded = user_loaded,
 	.user_freed = roster_free,
+	.defer = defer,
 };

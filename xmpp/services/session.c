@@ -1,4 +1,5 @@
-/* session.c - the session iq of RFC 3921 section 3: it does nothing, and older clients insist on it. */
+/* session.c - the session iq of RFC 3921 section 3: it does nothing, and older clients insist on
+ * it. */
 #include "xmpp/services/services.h"
 
 static const struct svc_iq iqs[] = {

@@ -1,5 +1,5 @@
-/* subscription.c - RFC 6121 section 3: presence stanzas that manage subscriptions, by the table of appendix A
- * (sub_table.c; rules PRES-9 to PRES-12). */
+/* subscription.c - RFC 6121 section 3: presence stanzas that manage subscriptions, by the table of
+ * appendix A (sub_table.c; rules PRES-9 to PRES-12). */
 #include "xmpp/services/services.h"
 
 #define REQUEST_MAX 4096u /* octets of a stored request */
@@ -62,7 +62,7 @@ static int apply(struct change *c, struct user *u, const struct ritem_edit *e, b
 	return change_put(c, e, push);
 }
 
-/* ---- from the client ------------------------------------------------------------------------------------- */
+/* ---- from the client ------------------------------------------------------------------------- */
 
 /* PRES-12: RFC 6121 3.4: approve before asked, or take that back. */
 static void preapprove(struct session *s, struct stanza *st, struct sl contact, bool approve)
@@ -86,7 +86,8 @@ static void preapprove(struct session *s, struct stanza *st, struct sl contact, 
 	change_submit(c);
 }
 
-static void out_change(struct session *s, struct stanza *st, struct sl contact, const struct sub_row *row)
+static void out_change(struct session *s, struct stanza *st, struct sl contact,
+		       const struct sub_row *row)
 {
 	struct user *u = s->user;
 	struct ritem_edit e = ritem_edit(u, contact);
@@ -122,7 +123,8 @@ void subscription_out(struct session *s, struct stanza *st)
 	const struct sub_row *row;
 	enum sub_event e;
 
-	if (jid_is_null(&st->to) || sl_eq(st->to.bare, u->jid.bare) || !event_of(st->type, true, &e))
+	if (jid_is_null(&st->to) || sl_eq(st->to.bare, u->jid.bare) ||
+	    !event_of(st->type, true, &e))
 		return;
 	row = sub_find(e, roster_state(u, st->to.bare));
 	if (!row)
@@ -135,7 +137,7 @@ void subscription_out(struct session *s, struct stanza *st)
 		out_change(s, st, st->to.bare, row);
 }
 
-/* ---- from the contact --------------------------------------------------------------------------------------- */
+/* ---- from the contact ------------------------------------------------------------------------ */
 
 /* The request as text in the change's stanza; false: too big to keep. */
 static bool request_text(struct stanza *copy, struct sl *text_r)
@@ -149,7 +151,8 @@ static bool request_text(struct stanza *copy, struct sl *text_r)
 	return text_r->n <= REQUEST_MAX;
 }
 
-static int in_item(struct change *c, struct user *u, struct stanza *copy, const struct sub_row *row, enum sub_state now)
+static int in_item(struct change *c, struct user *u, struct stanza *copy, const struct sub_row *row,
+		   enum sub_state now)
 {
 	struct ritem_edit e = ritem_edit(u, copy->from.bare);
 
@@ -164,16 +167,18 @@ static int in_item(struct change *c, struct user *u, struct stanza *copy, const 
 static void in_refuse(struct user *u, struct stanza *st, struct change *c, int rc)
 {
 	if (rc == E_TOOBIG)
-		route_error(u->w, st, SC_POLICY_VIOLATION, SL("the request is too long to be kept"));
+		route_error(u->w, st, SC_POLICY_VIOLATION,
+			    SL("the request is too long to be kept"));
 	else
 		route_error(u->w, st, SC_RESOURCE_CONSTRAINT, SL_NULL);
 	if (c)
 		change_free(c);
 }
 
-/* PRES-10: the order of RFC 6121 3.1.6, 3.2.3, 3.3.3: the stanza, the push, presence, the answer. */
-static void in_change(struct user *u, struct stanza *st, const struct sub_row *row, enum sub_state now, bool pass,
-		      enum stanza_type answer)
+/* PRES-10: the order of RFC 6121 3.1.6, 3.2.3, 3.3.3: the stanza, the push, presence, the answer.
+ */
+static void in_change(struct user *u, struct stanza *st, const struct sub_row *row,
+		      enum sub_state now, bool pass, enum stanza_type answer)
 {
 	struct stanza *copy = readdress(st, st->from.bare, u->jid.bare);
 	struct change *c = copy ? change_new(u) : NULL;
@@ -181,7 +186,8 @@ static void in_change(struct user *u, struct stanza *st, const struct sub_row *r
 	int rc = c ? 0 : E_NOMEM;
 
 	if (!rc && pass)
-		change_out(c, row->event == IN_SUBSCRIBE ? CH_AVAILABLE : CH_INTERESTED, stanza_ref(copy));
+		change_out(c, row->event == IN_SUBSCRIBE ? CH_AVAILABLE : CH_INTERESTED,
+			   stanza_ref(copy));
 	if (!rc && now != old)
 		rc = in_item(c, u, copy, row, now);
 	if (rc) {

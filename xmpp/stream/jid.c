@@ -9,9 +9,9 @@
 #include "appliance/base/buf.h"
 #include "xmpp/stream/precis.h"
 
-#define DNS_LABEL_MAX  63u
-#define DNS_NAME_MAX   253u
-#define RAW_PART_MAX   (4u * JID_PART_MAX) /* preparation may shorten, but not that much */
+#define DNS_LABEL_MAX 63u
+#define DNS_NAME_MAX  253u
+#define RAW_PART_MAX  (4u * JID_PART_MAX) /* preparation may shorten, but not that much */
 
 enum { C_LOCAL = 1, C_DOMAIN = 2, C_RESOURCE = 4, C_UPPER = 8 };
 
@@ -21,23 +21,26 @@ enum { C_LOCAL = 1, C_DOMAIN = 2, C_RESOURCE = 4, C_UPPER = 8 };
 #define VR C_RESOURCE
 #define VU (V3 | C_UPPER)
 static const uint8_t class[128] = {
-	[' '] = VR, ['!'] = VL, ['"'] = VR, ['#'] = VL, ['$'] = VL, ['%'] = VL, ['&'] = VR, ['\''] = VR,
-	['('] = VL, [')'] = VL, ['*'] = VL, ['+'] = VL, [','] = VL, ['-'] = V3, ['.'] = V3, ['/'] = VR,
-	['0'] = V3, ['1'] = V3, ['2'] = V3, ['3'] = V3, ['4'] = V3, ['5'] = V3, ['6'] = V3, ['7'] = V3,
-	['8'] = V3, ['9'] = V3, [':'] = VR, [';'] = VL, ['<'] = VR, ['='] = VL, ['>'] = VR, ['?'] = VL,
-	['@'] = VR, ['A'] = VU, ['B'] = VU, ['C'] = VU, ['D'] = VU, ['E'] = VU, ['F'] = VU, ['G'] = VU,
-	['H'] = VU, ['I'] = VU, ['J'] = VU, ['K'] = VU, ['L'] = VU, ['M'] = VU, ['N'] = VU, ['O'] = VU,
-	['P'] = VU, ['Q'] = VU, ['R'] = VU, ['S'] = VU, ['T'] = VU, ['U'] = VU, ['V'] = VU, ['W'] = VU,
-	['X'] = VU, ['Y'] = VU, ['Z'] = VU, ['['] = VL, ['\\'] = VL, [']'] = VL, ['^'] = VL, ['_'] = VL,
-	['`'] = VL, ['a'] = V3, ['b'] = V3, ['c'] = V3, ['d'] = V3, ['e'] = V3, ['f'] = V3, ['g'] = V3,
-	['h'] = V3, ['i'] = V3, ['j'] = V3, ['k'] = V3, ['l'] = V3, ['m'] = V3, ['n'] = V3, ['o'] = V3,
-	['p'] = V3, ['q'] = V3, ['r'] = V3, ['s'] = V3, ['t'] = V3, ['u'] = V3, ['v'] = V3, ['w'] = V3,
-	['x'] = V3, ['y'] = V3, ['z'] = V3, ['{'] = VL, ['|'] = VL, ['}'] = VL, ['~'] = VL,
+	[' '] = VR,  ['!'] = VL, ['"'] = VR, ['#'] = VL, ['$'] = VL,  ['%'] = VL, ['&'] = VR,
+	['\''] = VR, ['('] = VL, [')'] = VL, ['*'] = VL, ['+'] = VL,  [','] = VL, ['-'] = V3,
+	['.'] = V3,  ['/'] = VR, ['0'] = V3, ['1'] = V3, ['2'] = V3,  ['3'] = V3, ['4'] = V3,
+	['5'] = V3,  ['6'] = V3, ['7'] = V3, ['8'] = V3, ['9'] = V3,  [':'] = VR, [';'] = VL,
+	['<'] = VR,  ['='] = VL, ['>'] = VR, ['?'] = VL, ['@'] = VR,  ['A'] = VU, ['B'] = VU,
+	['C'] = VU,  ['D'] = VU, ['E'] = VU, ['F'] = VU, ['G'] = VU,  ['H'] = VU, ['I'] = VU,
+	['J'] = VU,  ['K'] = VU, ['L'] = VU, ['M'] = VU, ['N'] = VU,  ['O'] = VU, ['P'] = VU,
+	['Q'] = VU,  ['R'] = VU, ['S'] = VU, ['T'] = VU, ['U'] = VU,  ['V'] = VU, ['W'] = VU,
+	['X'] = VU,  ['Y'] = VU, ['Z'] = VU, ['['] = VL, ['\\'] = VL, [']'] = VL, ['^'] = VL,
+	['_'] = VL,  ['`'] = VL, ['a'] = V3, ['b'] = V3, ['c'] = V3,  ['d'] = V3, ['e'] = V3,
+	['f'] = V3,  ['g'] = V3, ['h'] = V3, ['i'] = V3, ['j'] = V3,  ['k'] = V3, ['l'] = V3,
+	['m'] = V3,  ['n'] = V3, ['o'] = V3, ['p'] = V3, ['q'] = V3,  ['r'] = V3, ['s'] = V3,
+	['t'] = V3,  ['u'] = V3, ['v'] = V3, ['w'] = V3, ['x'] = V3,  ['y'] = V3, ['z'] = V3,
+	['{'] = VL,  ['|'] = VL, ['}'] = VL, ['~'] = VL,
 };
 
 enum scan { SCAN_OK, SCAN_UPPER, SCAN_WIDE, SCAN_BAD };
 
-/* SCAN_OK: ASCII and right as it is; SCAN_UPPER: after lowering; SCAN_WIDE: not ASCII; SCAN_BAD: at *bad_r. */
+/* SCAN_OK: ASCII and right as it is; SCAN_UPPER: after lowering; SCAN_WIDE: not ASCII; SCAN_BAD: at
+ * *bad_r. */
 static enum scan scan_ascii(struct sl s, unsigned want, char *bad_r)
 {
 	unsigned all = want, any = 0, wide = 0;
@@ -67,7 +70,8 @@ static int malformed(struct err *e, const char *clause, const char *part, const 
 
 static int bad_char(struct err *e, const char *clause, const char *part, char c)
 {
-	return err_set(e, E_SYNTAX, clause, "%s: character 0x%02x is not allowed", part, (unsigned char)c);
+	return err_set(e, E_SYNTAX, clause, "%s: character 0x%02x is not allowed", part,
+		       (unsigned char)c);
 }
 
 static int lower_ascii(struct arena *a, struct sl in, struct sl *out_r)
@@ -118,7 +122,8 @@ int jid_prep_local(struct arena *a, struct sl in, struct sl *out_r, struct err *
 	if (k == SCAN_UPPER)
 		rc = lower_ascii(a, in, &out);
 	if (k == SCAN_WIDE) {
-		rc = in_part(e, "localpart", precis_enforce(a, PRECIS_USERNAME_CASE_MAPPED, in, &out, e));
+		rc = in_part(e, "localpart",
+			     precis_enforce(a, PRECIS_USERNAME_CASE_MAPPED, in, &out, e));
 		/* Full-width forms of the excluded characters have become them. */
 		for (size_t i = 0; rc == 0 && i < out.n; i++)
 			if (!(out.p[i] & 0x80) && !(class[(unsigned char)out.p[i]] & C_LOCAL))
@@ -143,7 +148,8 @@ int jid_prep_resource(struct arena *a, struct sl in, struct sl *out_r, struct er
 	if (k == SCAN_BAD && in.n)
 		return bad_char(e, RESOURCE_CLAUSE, "resourcepart", bad);
 	if (k == SCAN_WIDE)
-		rc = in_part(e, "resourcepart", precis_enforce(a, PRECIS_OPAQUE_STRING, in, &out, e));
+		rc = in_part(e, "resourcepart",
+			     precis_enforce(a, PRECIS_OPAQUE_STRING, in, &out, e));
 	if (rc == 0)
 		rc = check_size(out, RESOURCE_CLAUSE, "resourcepart", e);
 	if (rc == 0)
@@ -159,7 +165,8 @@ static int prep_ipv6(struct arena *a, struct sl in, struct sl *out_r, struct err
 	char text[INET6_ADDRSTRLEN + 2];
 	struct in6_addr addr;
 
-	if (in.n < 4 || in.p[in.n - 1] != ']' || sl_to_cstr(sl_sub(in, 1, in.n - 1), text, INET6_ADDRSTRLEN) < 0 ||
+	if (in.n < 4 || in.p[in.n - 1] != ']' ||
+	    sl_to_cstr(sl_sub(in, 1, in.n - 1), text, INET6_ADDRSTRLEN) < 0 ||
 	    strlen(text) != in.n - 2 || inet_pton(AF_INET6, text, &addr) != 1)
 		return malformed(e, DOMAIN_CLAUSE, "domainpart", "not an IPv6 address");
 	text[0] = '[';
@@ -190,12 +197,14 @@ static int check_label(struct sl l, struct err *e)
 		return malformed(e, DOMAIN_CLAUSE, "domainpart", "label longer than 63 octets");
 	if (l.p[0] == '-' || l.p[l.n - 1] == '-')
 		return malformed(e, DOMAIN_CLAUSE, "domainpart", "hyphen at the edge of a label");
-	if (l.n >= 4 && l.p[2] == '-' && l.p[3] == '-' && (wide || !sl_ieq(sl_sub(l, 0, 2), SL("xn"))))
+	if (l.n >= 4 && l.p[2] == '-' && l.p[3] == '-' &&
+	    (wide || !sl_ieq(sl_sub(l, 0, 2), SL("xn"))))
 		return malformed(e, DOMAIN_CLAUSE, "domainpart", "reserved label");
 	return 0;
 }
 
-/* Labels: what is ASCII in them is letters, digits and hyphens. *a_label_r: one begins with "xn--". */
+/* Labels: what is ASCII in them is letters, digits and hyphens. *a_label_r: one begins with "xn--".
+ */
 static int check_labels(struct sl s, bool *a_label_r, struct err *e)
 {
 	size_t end;
@@ -228,7 +237,8 @@ static int idn_error(int idn, struct err *e)
 	return malformed(e, DOMAIN_CLAUSE, "domainpart", idn2_strerror(idn));
 }
 
-/* A decoded A-label must be what its U-label would have been mapped to. (The libraries' Unicode versions differ.) */
+/* A decoded A-label must be what its U-label would have been mapped to. (The libraries' Unicode
+ * versions differ.) */
 static int check_mapped(struct sl u, struct err *e)
 {
 	struct arena *a = arena_new(512, 16384);
@@ -241,9 +251,9 @@ static int check_mapped(struct sl u, struct err *e)
 	return rc;
 }
 
-/* One label, mapped already, that has something of IDNA in it. Append its U-label to out, its A-label's size to
- * *octets. The registration test of libidn2 is the one that knows every rule of RFC 5891 (its lookups, with UTS 46,
- * let pass and even silently drop characters). */
+/* One label, mapped already, that has something of IDNA in it. Append its U-label to out, its
+ * A-label's size to *octets. The registration test of libidn2 is the one that knows every rule of
+ * RFC 5891 (its lookups, with UTS 46, let pass and even silently drop characters). */
 static int idn_label(struct buf *out, size_t *octets, struct sl l, struct err *e)
 {
 	char *text = sl_dup(l), *u = NULL;
@@ -258,7 +268,8 @@ static int idn_label(struct buf *out, size_t *octets, struct sl l, struct err *e
 	if (idn == IDN2_OK && decode && (!u || all_ascii(sl_cstr(u))))
 		rc = malformed(e, DOMAIN_CLAUSE, "domainpart", "an A-label that is none");
 	else if (idn == IDN2_OK)
-		idn = idn2_register_u8((uint8_t *)(decode ? u : text), (uint8_t *)(decode ? text : NULL), &ascii, 0);
+		idn = idn2_register_u8((uint8_t *)(decode ? u : text),
+				       (uint8_t *)(decode ? text : NULL), &ascii, 0);
 	if (rc == 0 && idn != IDN2_OK)
 		rc = idn_error(idn, e);
 	if (rc == 0 && decode)
@@ -322,7 +333,9 @@ static int prep_idn(struct arena *a, struct sl in, struct sl *out_r, struct err 
 		rc = out_r->p ? 0 : E_NOMEM;
 	}
 	buf_free(&out);
-	return rc == E_TOOBIG ? malformed(e, DOMAIN_CLAUSE, "domainpart", "longer than a domain name can be") : rc;
+	return rc == E_TOOBIG ? malformed(e, DOMAIN_CLAUSE, "domainpart",
+					  "longer than a domain name can be")
+			      : rc;
 }
 
 int jid_prep_domain(struct arena *a, struct sl in, struct sl *out_r, struct err *e)
@@ -341,7 +354,8 @@ int jid_prep_domain(struct arena *a, struct sl in, struct sl *out_r, struct err 
 		return bad_char(e, DOMAIN_CLAUSE, "domainpart", bad);
 	out = k == SCAN_WIDE ? in : strip_dot(in);
 	if (k != SCAN_WIDE && out.n > DNS_NAME_MAX)
-		return malformed(e, DOMAIN_CLAUSE, "domainpart", "longer than a domain name can be");
+		return malformed(e, DOMAIN_CLAUSE, "domainpart",
+				 "longer than a domain name can be");
 	rc = k == SCAN_WIDE ? 0 : check_labels(out, &a_label, e);
 	if (rc == 0 && (k == SCAN_WIDE || a_label))
 		rc = prep_idn(a, out, &out, e);
@@ -356,11 +370,14 @@ int jid_prep_domain(struct arena *a, struct sl in, struct sl *out_r, struct err 
 
 /* ---- whole addresses ------------------------------------------------------------------------- */
 
-/* First the resource is cut off at the first slash, then the localpart at the first at-sign (RFC 7622 3.2, 3.5). */
+/* First the resource is cut off at the first slash, then the localpart at the first at-sign (RFC
+ * 7622 3.2, 3.5). */
 struct jid jid_split(struct sl s)
 {
 	size_t slash = sl_find(s, '/', 0);
-	struct jid j = { .full = s, .bare = sl_sub(s, 0, slash), .resource = sl_sub(s, slash + 1, s.n) };
+	struct jid j = { .full = s,
+			 .bare = sl_sub(s, 0, slash),
+			 .resource = sl_sub(s, slash + 1, s.n) };
 	size_t at = sl_find(j.bare, '@', 0);
 
 	if (at < j.bare.n) {
@@ -372,7 +389,8 @@ struct jid jid_split(struct sl s)
 	return j;
 }
 
-int jid_make(struct arena *a, struct sl local, struct sl domain, struct sl resource, struct jid *j_r)
+int jid_make(struct arena *a, struct sl local, struct sl domain, struct sl resource,
+	     struct jid *j_r)
 {
 	size_t bare = domain.n + (local.n ? local.n + 1 : 0);
 	size_t n = bare + (resource.n ? resource.n + 1 : 0);

@@ -1,10 +1,10 @@
 /* jid.h - XMPP addresses (RFC 7622): parsed, prepared and compared as slices.
  *
- * A struct jid is one run of normalised text, "local@domain/resource", with slices into it. Preparation is
- * PRECIS (RFC 8264/8265/7622): UsernameCaseMapped for the localpart with the RFC 7622 exclusions, IDNA2008
- * (libidn2) or an IP literal for the domain (lower case, no trailing dot), OpaqueString for the resource;
- * each part 1..1023 octets. ASCII takes a fast path without the libraries. Two JIDs are equal when their
- * text is. Thread: any; no state. */
+ * A struct jid is one run of normalised text, "local@domain/resource", with slices into it.
+ * Preparation is PRECIS (RFC 8264/8265/7622): UsernameCaseMapped for the localpart with the RFC
+ * 7622 exclusions, IDNA2008 (libidn2) or an IP literal for the domain (lower case, no trailing
+ * dot), OpaqueString for the resource; each part 1..1023 octets. ASCII takes a fast path without
+ * the libraries. Two JIDs are equal when their text is. Thread: any; no state. */
 #ifndef TANDEM_XMPP_JID_H
 #define TANDEM_XMPP_JID_H
 
@@ -33,11 +33,13 @@ static inline bool jid_is_bare(const struct jid *j)
 	return j->resource.n == 0;
 }
 
-/* Parse and prepare. The text of *j_r is `in` itself when it is already normal (then it is borrowed), else
- * lies in a. 0; E_SYNTAX with the reason (the stanza error is jid-malformed); E_NOMEM. */
+/* Parse and prepare. The text of *j_r is `in` itself when it is already normal (then it is
+ * borrowed), else lies in a. 0; E_SYNTAX with the reason (the stanza error is jid-malformed);
+ * E_NOMEM. */
 int jid_parse(struct arena *a, struct sl in, struct jid *j_r, struct err *e);
 /* From parts that are already prepared; text in a. E_NOMEM. Empty local/resource: absent. */
-int jid_make(struct arena *a, struct sl local, struct sl domain, struct sl resource, struct jid *j_r);
+int jid_make(struct arena *a, struct sl local, struct sl domain, struct sl resource,
+	     struct jid *j_r);
 /* Prepare one part alone. */
 int jid_prep_local(struct arena *a, struct sl in, struct sl *out_r, struct err *e);
 int jid_prep_domain(struct arena *a, struct sl in, struct sl *out_r, struct err *e);

@@ -1,9 +1,10 @@
-/* precis.c - PRECIS profiles UsernameCaseMapped and OpaqueString. See precis.h and jid.h (precis_password).
+/* precis.c - PRECIS profiles UsernameCaseMapped and OpaqueString. See precis.h and jid.h
+ * (precis_password).
  *
- * The derived property of a code point is computed from libunistring's character data by the algorithm of
- * RFC 8264 section 8, not from the IANA table, so it follows the library's Unicode version. Contextual rules are
- * RFC 5892 appendix A, the Bidi rule is RFC 5893 section 2. Strings are short (jid.c checks), so everything works
- * on an array of code points. */
+ * The derived property of a code point is computed from libunistring's character data by the
+ * algorithm of RFC 8264 section 8, not from the IANA table, so it follows the library's Unicode
+ * version. Contextual rules are RFC 5892 appendix A, the Bidi rule is RFC 5893 section 2. Strings
+ * are short (jid.c checks), so everything works on an array of code points. */
 #include "xmpp/stream/precis.h"
 
 #include <unicase.h>
@@ -23,7 +24,8 @@ static bool exception(uint32_t c, enum prop *p_r)
 {
 	static const uint32_t valid[] = { 0xdf, 0x3c2, 0x6fd, 0x6fe, 0xf0b, 0x3007 };
 	static const uint32_t context[] = { 0xb7, 0x375, 0x5f3, 0x5f4, 0x30fb };
-	static const uint32_t never[] = { 0x640, 0x7fa, 0x302e, 0x302f, 0x3031, 0x3032, 0x3033, 0x3034, 0x3035, 0x303b };
+	static const uint32_t never[] = { 0x640,  0x7fa,  0x302e, 0x302f, 0x3031,
+					  0x3032, 0x3033, 0x3034, 0x3035, 0x303b };
 
 	for (size_t i = 0; i < ARRAY_LEN(valid); i++)
 		if (c == valid[i])
@@ -41,8 +43,8 @@ static bool exception(uint32_t c, enum prop *p_r)
 
 static bool old_hangul_jamo(uint32_t c)
 {
-	return (c >= 0x1100 && c <= 0x11ff) || (c >= 0xa960 && c <= 0xa97c) || (c >= 0xd7b0 && c <= 0xd7c6) ||
-	       (c >= 0xd7cb && c <= 0xd7fb);
+	return (c >= 0x1100 && c <= 0x11ff) || (c >= 0xa960 && c <= 0xa97c) ||
+	       (c >= 0xd7b0 && c <= 0xd7c6) || (c >= 0xd7cb && c <= 0xd7fb);
 }
 
 static bool has_compat(uint32_t c)
@@ -75,21 +77,23 @@ static enum prop property(uint32_t c)
 		return PVALID;
 	if (c == 0x200c || c == 0x200d)
 		return CONTEXTJ;
-	if (old_hangul_jamo(c) || uc_is_property_default_ignorable_code_point(c) || uc_is_property_not_a_character(c) ||
-	    in_categories(c, UC_CATEGORY_MASK_Cc))
+	if (old_hangul_jamo(c) || uc_is_property_default_ignorable_code_point(c) ||
+	    uc_is_property_not_a_character(c) || in_categories(c, UC_CATEGORY_MASK_Cc))
 		return DISALLOWED;
 	if (has_compat(c))
 		return FREE_PVAL;
-	if (in_categories(c, UC_CATEGORY_MASK_Ll | UC_CATEGORY_MASK_Lu | UC_CATEGORY_MASK_Lo | UC_CATEGORY_MASK_Nd |
-				     UC_CATEGORY_MASK_Lm | UC_CATEGORY_MASK_Mn | UC_CATEGORY_MASK_Mc))
+	if (in_categories(c, UC_CATEGORY_MASK_Ll | UC_CATEGORY_MASK_Lu | UC_CATEGORY_MASK_Lo |
+				     UC_CATEGORY_MASK_Nd | UC_CATEGORY_MASK_Lm |
+				     UC_CATEGORY_MASK_Mn | UC_CATEGORY_MASK_Mc))
 		return PVALID;
-	if (in_categories(c, UC_CATEGORY_MASK_Lt | UC_CATEGORY_MASK_Nl | UC_CATEGORY_MASK_No | UC_CATEGORY_MASK_Me |
-				     UC_CATEGORY_MASK_Zs | UC_CATEGORY_MASK_S | UC_CATEGORY_MASK_P))
+	if (in_categories(c, UC_CATEGORY_MASK_Lt | UC_CATEGORY_MASK_Nl | UC_CATEGORY_MASK_No |
+				     UC_CATEGORY_MASK_Me | UC_CATEGORY_MASK_Zs |
+				     UC_CATEGORY_MASK_S | UC_CATEGORY_MASK_P))
 		return FREE_PVAL;
 	return DISALLOWED;
 }
 
-/* ---- contextual rules (RFC 5892 appendix A) ------------------------------------------------------ */
+/* ---- contextual rules (RFC 5892 appendix A) -------------------------------------------------- */
 
 static bool after_virama(const uint32_t *s, size_t i)
 {
@@ -122,7 +126,8 @@ static bool is_script(uint32_t c, const char *name)
 static bool any_kana_or_han(const uint32_t *s, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
-		if (is_script(s[i], "Hiragana") || is_script(s[i], "Katakana") || is_script(s[i], "Han"))
+		if (is_script(s[i], "Hiragana") || is_script(s[i], "Katakana") ||
+		    is_script(s[i], "Han"))
 			return true;
 	return false;
 }
@@ -152,7 +157,8 @@ static bool context_ok(const uint32_t *s, size_t n, size_t i)
 	case 0x30fb:
 		return any_kana_or_han(s, n);
 	default: /* the two sets of Arabic digits do not mix */
-		return s[i] <= 0x669 ? !any_between(s, n, 0x6f0, 0x6f9) : !any_between(s, n, 0x660, 0x669);
+		return s[i] <= 0x669 ? !any_between(s, n, 0x6f0, 0x6f9)
+				     : !any_between(s, n, 0x660, 0x669);
 	}
 }
 
@@ -164,16 +170,16 @@ static int check_class(const uint32_t *s, size_t n, bool freeform, struct err *e
 			continue;
 		if ((p == CONTEXTJ || p == CONTEXTO) && context_ok(s, n, i))
 			continue;
-		return err_set(e, E_SYNTAX, freeform ? "RFC 8264 4.3" : "RFC 8264 4.2", "character U+%04X is not allowed%s",
-			       (unsigned)s[i],
-			       p == UNASSIGNED ? " (unassigned)"
+		return err_set(e, E_SYNTAX, freeform ? "RFC 8264 4.3" : "RFC 8264 4.2",
+			       "character U+%04X is not allowed%s", (unsigned)s[i],
+			       p == UNASSIGNED                  ? " (unassigned)"
 			       : p == CONTEXTJ || p == CONTEXTO ? " here"
 								: "");
 	}
 	return 0;
 }
 
-/* ---- the Bidi rule (RFC 5893 section 2) ---------------------------------------------------------- */
+/* ---- the Bidi rule (RFC 5893 section 2) ------------------------------------------------------ */
 
 #define B(x) (1ull << (x))
 
@@ -187,8 +193,8 @@ static uint64_t bidi_bit(uint32_t c)
 static bool bidi_ok(const uint32_t *s, size_t n)
 {
 	const uint64_t rtl_chars = B(UC_BIDI_R) | B(UC_BIDI_AL) | B(UC_BIDI_AN);
-	const uint64_t weak = B(UC_BIDI_EN) | B(UC_BIDI_ES) | B(UC_BIDI_CS) | B(UC_BIDI_ET) | B(UC_BIDI_ON) | B(UC_BIDI_BN) |
-			      B(UC_BIDI_NSM);
+	const uint64_t weak = B(UC_BIDI_EN) | B(UC_BIDI_ES) | B(UC_BIDI_CS) | B(UC_BIDI_ET) |
+			      B(UC_BIDI_ON) | B(UC_BIDI_BN) | B(UC_BIDI_NSM);
 	uint64_t seen = 0, first, last;
 
 	for (size_t i = 0; i < n; i++)
@@ -202,10 +208,11 @@ static bool bidi_ok(const uint32_t *s, size_t n)
 	if (first & (B(UC_BIDI_R) | B(UC_BIDI_AL)))
 		return !(seen & ~(rtl_chars | weak)) && (last & (rtl_chars | B(UC_BIDI_EN))) &&
 		       (seen & (B(UC_BIDI_EN) | B(UC_BIDI_AN))) != (B(UC_BIDI_EN) | B(UC_BIDI_AN));
-	return false; /* left-to-right text has none of these characters; no text may begin otherwise */
+	return false; /* left-to-right text has none of these characters; no text may begin
+			 otherwise */
 }
 
-/* ---- profiles ------------------------------------------------------------------------------------ */
+/* ---- profiles -------------------------------------------------------------------------------- */
 
 /* A string of code points, from malloc. */
 struct cps {
@@ -329,7 +336,8 @@ static bool same_cps(const struct cps *a, const struct cps *b)
 	return a->n == b->n && memcmp(a->p, b->p, a->n * sizeof(*a->p)) == 0;
 }
 
-int precis_enforce(struct arena *a, enum precis_profile prof, struct sl in, struct sl *out_r, struct err *e)
+int precis_enforce(struct arena *a, enum precis_profile prof, struct sl in, struct sl *out_r,
+		   struct err *e)
 {
 	struct cps s = { 0 }, before = { 0 };
 	bool stable = false;
@@ -337,7 +345,8 @@ int precis_enforce(struct arena *a, enum precis_profile prof, struct sl in, stru
 
 	for (int round = 0; rc == 0 && !stable; round++) {
 		if (round == ROUNDS) {
-			rc = err_set(e, E_SYNTAX, "RFC 8264 7", "preparation does not come to an end");
+			rc = err_set(e, E_SYNTAX, "RFC 8264 7",
+				     "preparation does not come to an end");
 			break;
 		}
 		uint32_t *copy = base_malloc(s.n * sizeof(*copy));

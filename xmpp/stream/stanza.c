@@ -1,11 +1,12 @@
-/* stanza.c - stanzas: made from a parsed tree or from nothing, sealed, written for each recipient. See stanza.h. */
+/* stanza.c - stanzas: made from a parsed tree or from nothing, sealed, written for each recipient.
+ * See stanza.h. */
 #include "xmpp/stream/stanza.h"
 
 #include "appliance/base/enc.h"
 #include "xmpp/stream/xml_priv.h"
 
-#define NEW_OCTETS 976u         /* first block of a stanza of ours */
-#define NEW_CAP    (64u << 20)  /* ours may hold stored ones; their own limits apply to them */
+#define NEW_OCTETS 976u        /* first block of a stanza of ours */
+#define NEW_CAP    (64u << 20) /* ours may hold stored ones; their own limits apply to them */
 #define SEAL_TRY   1024u
 
 static const struct {
@@ -34,7 +35,8 @@ static const struct {
 	[ST_GET] = { { "get", 3 }, 1u << STANZA_IQ },
 	[ST_SET] = { { "set", 3 }, 1u << STANZA_IQ },
 	[ST_RESULT] = { { "result", 6 }, 1u << STANZA_IQ },
-	[ST_ERROR] = { { "error", 5 }, 1u << STANZA_MESSAGE | 1u << STANZA_PRESENCE | 1u << STANZA_IQ },
+	[ST_ERROR] = { { "error", 5 },
+		       1u << STANZA_MESSAGE | 1u << STANZA_PRESENCE | 1u << STANZA_IQ },
 };
 
 static enum stanza_kind kind_of(const struct xml_node *root)
@@ -67,14 +69,16 @@ static int take_jid(struct stanza *s, struct sl v, struct jid *j_r, bool *bad_r,
 	return rc;
 }
 
-int stanza_take(struct arena *a, struct xml_node *root, struct stanza **s_r, bool *jid_bad_r, struct err *e)
+int stanza_take(struct arena *a, struct xml_node *root, struct stanza **s_r, bool *jid_bad_r,
+		struct err *e)
 {
 	enum stanza_kind k = kind_of(root);
 	bool bad = false;
 	int rc = 0;
 
 	if (k == STANZA_NONE)
-		return err_set(e, E_SYNTAX, "RFC 6120 4.9.3.24", "not a stanza: " SLFMT, SLARG(utf8_prefix(root->name, 64)));
+		return err_set(e, E_SYNTAX, "RFC 6120 4.9.3.24", "not a stanza: " SLFMT,
+			       SLARG(utf8_prefix(root->name, 64)));
 	struct stanza *s = arena_new_obj(a, struct stanza);
 	if (!s)
 		return err_set(e, E_NOMEM, NULL, "out of memory");
@@ -127,8 +131,8 @@ int stanza_set_to(struct stanza *s, const struct jid *to)
 	return set_address(s, SL("to"), to, &s->to);
 }
 
-int stanza_new(enum stanza_kind k, enum stanza_type t, const struct jid *from, const struct jid *to, struct sl id,
-	       struct stanza **s_r)
+int stanza_new(enum stanza_kind k, enum stanza_type t, const struct jid *from, const struct jid *to,
+	       struct sl id, struct stanza **s_r)
 {
 	struct arena *a = arena_new(NEW_OCTETS, NEW_CAP);
 	struct stanza *s = a ? arena_new_obj(a, struct stanza) : NULL;
@@ -156,7 +160,8 @@ nomem:
 	return E_NOMEM;
 }
 
-/* head and middle in one go; they lie end to end. Returns the room needed, *head_r: the head's part of it. */
+/* head and middle in one go; they lie end to end. Returns the room needed, *head_r: the head's part
+ * of it. */
 static size_t serialise(const struct stanza *s, char *dst, size_t cap, size_t *head_r)
 {
 	struct xml_out w;
@@ -200,9 +205,9 @@ void stanza_unref(struct stanza **sp)
 	struct stanza *s = *sp;
 
 	*sp = NULL;
-	if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_release) != 1)
+	/* acq_rel and no fence: TSan does not know fences */
+	if (!s || atomic_fetch_sub_explicit(&s->refs, 1, memory_order_acq_rel) != 1)
 		return;
-	atomic_thread_fence(memory_order_acquire);
 	struct arena *a = s->arena;
 	arena_free(&a);
 }
@@ -220,7 +225,8 @@ static void put_address(struct xml_out *w, const char *lead, size_t lead_n, stru
 
 #define PUT_ADDRESS(w, lead, jid) put_address((w), (lead), sizeof(lead) - 1, (jid))
 
-static void put_wire(struct xml_out *w, const struct stanza *s, const struct jid *from, const struct jid *to, struct sl extra)
+static void put_wire(struct xml_out *w, const struct stanza *s, const struct jid *from,
+		     const struct jid *to, struct sl extra)
 {
 	struct sl tag = kinds[s->kind].tag;
 
@@ -244,13 +250,15 @@ static void put_wire(struct xml_out *w, const struct stanza *s, const struct jid
 /* Everything but the addresses, which escaping may make six times as long. */
 #define WIRE_FRAME (sizeof("<presence to='' from=''></presence>") - 1)
 
-size_t stanza_wire_max(const struct stanza *s, const struct jid *from, const struct jid *to, struct sl extra)
+size_t stanza_wire_max(const struct stanza *s, const struct jid *from, const struct jid *to,
+		       struct sl extra)
 {
 	return WIRE_FRAME + s->head.n + s->middle.n + extra.n +
 	       6 * ((to ? to : &s->to)->full.n + (from ? from : &s->from)->full.n);
 }
 
-size_t stanza_wire_put(const struct stanza *s, const struct jid *from, const struct jid *to, struct sl extra, char *dst)
+size_t stanza_wire_put(const struct stanza *s, const struct jid *from, const struct jid *to,
+		       struct sl extra, char *dst)
 {
 	struct xml_out w;
 
@@ -259,7 +267,8 @@ size_t stanza_wire_put(const struct stanza *s, const struct jid *from, const str
 	return w.need;
 }
 
-int stanza_wire(struct buf *out, const struct stanza *s, const struct jid *from, const struct jid *to, struct sl extra)
+int stanza_wire(struct buf *out, const struct stanza *s, const struct jid *from,
+		const struct jid *to, struct sl extra)
 {
 	struct xml_out w;
 	size_t room = stanza_wire_max(s, from, to, extra);
@@ -302,7 +311,8 @@ bool stanza_promises(const struct stanza *s)
 {
 	bool worth = false;
 
-	if (s->kind != STANZA_MESSAGE || s->type == ST_HEADLINE || s->type == ST_GROUPCHAT || s->type == ST_ERROR)
+	if (s->kind != STANZA_MESSAGE || s->type == ST_HEADLINE || s->type == ST_GROUPCHAT ||
+	    s->type == ST_ERROR)
 		return false;
 	for (const struct xml_node *c = xml_first_element(s->root); c; c = xml_next_element(c)) {
 		if (xml_is(c, NS_HINTS, SL("no-store")))

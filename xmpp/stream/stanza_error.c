@@ -41,7 +41,8 @@ const char *stanza_cond_type(enum stanza_cond c)
 	return c < SC_MAX ? conds[c].type : conds[SC_UNDEFINED_CONDITION].type;
 }
 
-int stanza_error_reply(const struct stanza *s, enum stanza_cond c, const char *type, struct sl text, struct stanza **s_r)
+int stanza_error_reply(const struct stanza *s, enum stanza_cond c, const char *type, struct sl text,
+		       struct stanza **s_r)
 {
 	struct stanza *r;
 	struct arena *a;
@@ -59,7 +60,8 @@ int stanza_error_reply(const struct stanza *s, enum stanza_cond c, const char *t
 	a = r->arena;
 	err = xml_add(a, r->root, NS_STANZA, SL("error"));
 	etype = arena_dup(a, sl_cstr(type ? type : stanza_cond_type(c)));
-	if (!etype.p || !xml_set(a, err, SL("type"), etype) || !xml_add(a, err, NS_STANZA_ERR, stanza_cond_name(c)))
+	if (!etype.p || !xml_set(a, err, SL("type"), etype) ||
+	    !xml_add(a, err, NS_STANZA_ERR, stanza_cond_name(c)))
 		goto nomem;
 	if (text.n) {
 		text = arena_dup(a, text);

@@ -1,8 +1,9 @@
 /* xml_ns.c - the namespaces and names that the product knows, found by hash. See xml.h.
  *
- * Both tables are filled once, before main() (library initialisation in the sense of STYLE section 9), and only
- * read from then on. The hash takes the length and eight octets, so a look-up costs a few nanoseconds whatever
- * the length; what a peer chooses never enters the tables, so it cannot make them slow. */
+ * Both tables are filled once, before main() (library initialisation in the sense of STYLE section
+ * 9), and only read from then on. The hash takes the length and eight octets, so a look-up costs a
+ * few nanoseconds whatever the length; what a peer chooses never enters the tables, so it cannot
+ * make them slow. */
 #include "xmpp/stream/xml_priv.h"
 
 #define NS_SLOTS   256u

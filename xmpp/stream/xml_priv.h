@@ -7,8 +7,8 @@
 /* A well-known element or attribute name as a slice of static storage; SL_NULL if it is not one. */
 struct sl xml_name_intern(struct sl name);
 
-/* A bounded writer: what does not fit is counted but not written, so that one pass either writes all or says
- * how much room it needs. */
+/* A bounded writer: what does not fit is counted but not written, so that one pass either writes
+ * all or says how much room it needs. */
 struct xml_out {
 	char *p, *end;
 	size_t need;
@@ -44,7 +44,8 @@ static inline void xml_out_sl(struct xml_out *w, struct sl s)
 /* As the value of an attribute in single quotes; as text between tags. */
 void xml_out_value(struct xml_out *w, struct sl s);
 void xml_out_text(struct xml_out *w, struct sl s);
-/* All attributes of n but plain "to" and "from" if skip_addresses; with the declarations that they need. */
+/* All attributes of n but plain "to" and "from" if skip_addresses; with the declarations that they
+ * need. */
 void xml_out_attrs(struct xml_out *w, const struct xml_node *n, bool skip_addresses);
 /* The children of n, inside the default namespace NS_STANZA. */
 void xml_out_children(struct xml_out *w, const struct xml_node *n);

@@ -1,9 +1,10 @@
 /* xml_write.c - trees to bytes. See xml.h.
  *
- * Elements are written with default-namespace declarations only, and only where the namespace changes;
- * attributes in a namespace get a prefix that is declared on the same element. Whatever prefixes the sender
- * used are gone. Line ends and tabs that XML would normalise away are written as character references, so
- * that parsing gives the same tree again; characters that XML cannot carry become U+FFFD. */
+ * Elements are written with default-namespace declarations only, and only where the namespace
+ * changes; attributes in a namespace get a prefix that is declared on the same element. Whatever
+ * prefixes the sender used are gone. Line ends and tabs that XML would normalise away are written
+ * as character references, so that parsing gives the same tree again; characters that XML cannot
+ * carry become U+FFFD. */
 #include "xmpp/stream/xml_priv.h"
 
 #include <stdio.h>
@@ -13,36 +14,61 @@
 enum esc { ESC_NO, ESC_AMP, ESC_LT, ESC_GT, ESC_APOS, ESC_QUOT, ESC_CR, ESC_LF, ESC_TAB, ESC_BAD };
 
 static const struct sl esc_text[] = {
-	[ESC_AMP] = { "&amp;", 5 },   [ESC_LT] = { "&lt;", 4 },	  [ESC_GT] = { "&gt;", 4 },
-	[ESC_APOS] = { "&apos;", 6 }, [ESC_QUOT] = { "&quot;", 6 }, [ESC_CR] = { "&#13;", 5 },
-	[ESC_LF] = { "&#10;", 5 },    [ESC_TAB] = { "&#9;", 4 },  [ESC_BAD] = { "\xef\xbf\xbd", 3 },
+	[ESC_AMP] = { "&amp;", 5 },        [ESC_LT] = { "&lt;", 4 },
+	[ESC_GT] = { "&gt;", 4 },          [ESC_APOS] = { "&apos;", 6 },
+	[ESC_QUOT] = { "&quot;", 6 },      [ESC_CR] = { "&#13;", 5 },
+	[ESC_LF] = { "&#10;", 5 },         [ESC_TAB] = { "&#9;", 4 },
+	[ESC_BAD] = { "\xef\xbf\xbd", 3 },
 };
 
-#define ESC_CONTROLS                                                                                         \
-	[0] = ESC_BAD, [1] = ESC_BAD, [2] = ESC_BAD, [3] = ESC_BAD, [4] = ESC_BAD, [5] = ESC_BAD,            \
-	[6] = ESC_BAD, [7] = ESC_BAD, [8] = ESC_BAD, [0xb] = ESC_BAD, [0xc] = ESC_BAD, ['\r'] = ESC_CR,      \
-	[0xe] = ESC_BAD, [0xf] = ESC_BAD, [0x10] = ESC_BAD, [0x11] = ESC_BAD, [0x12] = ESC_BAD,              \
-	[0x13] = ESC_BAD, [0x14] = ESC_BAD, [0x15] = ESC_BAD, [0x16] = ESC_BAD, [0x17] = ESC_BAD,            \
-	[0x18] = ESC_BAD, [0x19] = ESC_BAD, [0x1a] = ESC_BAD, [0x1b] = ESC_BAD, [0x1c] = ESC_BAD,            \
-	[0x1d] = ESC_BAD, [0x1e] = ESC_BAD, [0x1f] = ESC_BAD
+#define ESC_CONTROLS \
+	[0] = ESC_BAD, [1] = ESC_BAD, [2] = ESC_BAD, [3] = ESC_BAD, [4] = ESC_BAD, [5] = ESC_BAD, \
+	[6] = ESC_BAD, [7] = ESC_BAD, [8] = ESC_BAD, [0xb] = ESC_BAD, [0xc] = ESC_BAD, \
+	['\r'] = ESC_CR, [0xe] = ESC_BAD, [0xf] = ESC_BAD, [0x10] = ESC_BAD, [0x11] = ESC_BAD, \
+	[0x12] = ESC_BAD, [0x13] = ESC_BAD, [0x14] = ESC_BAD, [0x15] = ESC_BAD, [0x16] = ESC_BAD, \
+	[0x17] = ESC_BAD, [0x18] = ESC_BAD, [0x19] = ESC_BAD, [0x1a] = ESC_BAD, [0x1b] = ESC_BAD, \
+	[0x1c] = ESC_BAD, [0x1d] = ESC_BAD, [0x1e] = ESC_BAD, [0x1f] = ESC_BAD
 
 static const uint8_t class_text[256] = {
-	ESC_CONTROLS, ['&'] = ESC_AMP, ['<'] = ESC_LT, ['>'] = ESC_GT,
+	ESC_CONTROLS,
+	['&'] = ESC_AMP,
+	['<'] = ESC_LT,
+	['>'] = ESC_GT,
 };
 static const uint8_t class_value[256] = {
-	ESC_CONTROLS, ['&'] = ESC_AMP, ['<'] = ESC_LT, ['>'] = ESC_GT, ['\''] = ESC_APOS,
-	['"'] = ESC_QUOT, ['\n'] = ESC_LF, ['\t'] = ESC_TAB,
+	ESC_CONTROLS,      ['&'] = ESC_AMP,  ['<'] = ESC_LT,  ['>'] = ESC_GT,
+	['\''] = ESC_APOS, ['"'] = ESC_QUOT, ['\n'] = ESC_LF, ['\t'] = ESC_TAB,
 };
 static const uint8_t class_any[256] = {
-	ESC_CONTROLS, ['&'] = ESC_AMP, ['<'] = ESC_LT, ['>'] = ESC_GT, ['\''] = ESC_APOS,
-	['"'] = ESC_QUOT,
+	ESC_CONTROLS,   ['&'] = ESC_AMP,   ['<'] = ESC_LT,
+	['>'] = ESC_GT, ['\''] = ESC_APOS, ['"'] = ESC_QUOT,
 };
+
+#define EACH(c)     (0x0101010101010101ull * (c))
+#define ANY_ZERO(v) (((v)-EACH(1)) & ~(v)&EACH(0x80))
+
+/* Eight octets at once: none of them is in any of the classes. */
+static inline bool all_plain(const char *p)
+{
+	uint64_t v, bad;
+
+	memcpy(&v, p, 8);
+	bad = (v - EACH(0x20)) & ~v & EACH(0x80);    /* a control character */
+	bad |= ANY_ZERO((v | EACH(1)) ^ EACH('\'')); /* ' or & */
+	bad |= ANY_ZERO((v | EACH(2)) ^ EACH('>'));  /* < or > */
+	bad |= ANY_ZERO(v ^ EACH('"'));
+	return !bad;
+}
 
 static void put_escaped(struct xml_out *w, struct sl s, const uint8_t *class)
 {
 	size_t run = 0;
 
 	for (size_t i = 0; i < s.n; i++) {
+		while (s.n - i >= 8 && all_plain(s.p + i))
+			i += 8;
+		if (i == s.n)
+			break;
 		unsigned c = class[(unsigned char)s.p[i]];
 		if (c == ESC_NO)
 			continue;
@@ -124,8 +150,8 @@ static void put_children(struct xml_out *w, const struct xml_node *n, struct sco
 		put_node(w, c, in, false);
 }
 
-/* Elements that have a prefix: stream features and errors, because clients expect it; and those in the
- * namespace of xml:lang, which must not be made the default. */
+/* Elements that have a prefix: stream features and errors, because clients expect it; and those in
+ * the namespace of xml:lang, which must not be made the default. */
 static struct sl prefix_of(const struct xml_node *n, bool top)
 {
 	if (n->ns == NS_XML)

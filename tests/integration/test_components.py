@@ -1,0 +1,82 @@
+"""External components (XEP-0114) with slixmpp, and our translator as a component of Prosody."""
+import asyncio
+import socket
+
+import pytest
+import slixmpp
+
+from servers import Prosody, wait_for
+from smsc import Smsc
+from xmpp_peer import in_loop, login
+
+
+class Component(slixmpp.ComponentXMPP):
+    def __init__(self, tandem, domain, secret):
+        super().__init__(domain, secret, "127.0.0.1", tandem.component_port)
+        self.register_plugin("xep_0030")
+        self.register_plugin("xep_0199")
+        self.inbox = asyncio.Queue()
+        self.add_event_handler("message", self.inbox.put_nowait)
+        loop = asyncio.get_running_loop()
+        self.started, self.ended = loop.create_future(), loop.create_future()
+        self.add_event_handler("session_start", lambda e: self.started.set_result(True))
+        self.add_event_handler("disconnected", lambda e: self.ended.done() or self.ended.set_result(True))
+
+
+@in_loop
+async def test_component_messages(tandem, account):
+    tandem.ctl("component", "add", "echo.localhost", "--secret-stdin", stdin="echo secret\n")
+    c = Component(tandem, "echo.localhost", "echo secret")
+    c.connect()
+    await asyncio.wait_for(c.started, 15)
+    a = await login(tandem, account())
+    a.send_message("anybody@echo.localhost", "hello component", mtype="chat")
+    m = await asyncio.wait_for(c.inbox.get(), 15)
+    assert m["body"] == "hello component" and m["from"] == a.boundjid
+    c.send_message(a.boundjid.bare, "hello user", mfrom="anybody@echo.localhost", mtype="chat")
+    assert (await a.message())["from"] == "anybody@echo.localhost"
+    await a["xep_0199"].send_ping("echo.localhost", timeout=10)
+    (x,) = [x for x in tandem.ctl("--json", "component", "list")["components"]
+            if x["domain"] == "echo.localhost"]
+    assert x["streams"] == 1 and not x["ours"]
+    # It may not speak for others.
+    c.send_message(a.boundjid.bare, "forged", mfrom="mallory@localhost", mtype="chat")
+    await asyncio.wait_for(c.ended, 15)
+    await a.nothing()
+    c.cancel_connection_attempt()
+    a.send_message("anybody@echo.localhost", "anyone?", mtype="chat")
+    m = await a.message(lambda m: m["type"] == "error")
+    assert m["error"]["condition"] in ("remote-server-timeout", "service-unavailable",
+                                       "remote-server-not-found", "recipient-unavailable")
+    tandem.ctl("component", "delete", "echo.localhost")
+
+
+def handshake(tandem, domain, digest):
+    s = socket.create_connection(("127.0.0.1", tandem.component_port))
+    s.settimeout(15)
+    s.sendall(("<stream:stream xmlns='jabber:component:accept' to='%s' "
+               "xmlns:stream='http://etherx.jabber.org/streams'>" % domain).encode())
+    got = b""
+    while b">" not in got.split(b"<stream:stream", 1)[-1]:
+        got += s.recv(4096) or pytest.fail("closed")
+    s.sendall(b"<handshake>%s</handshake>" % digest)
+    try:
+        while chunk := s.recv(4096):
+            got += chunk
+    except ConnectionResetError:
+        pass
+    s.close()
+    return got
+
+
+def test_component_refusals(tandem):
+    tandem.ctl("component", "add", "lock.localhost", "--secret-stdin", stdin="right\n")
+    assert b"not-authorized" in handshake(tandem, "lock.localhost", b"0" * 40)
+    got = handshake(tandem, "nobody.localhost", b"0" * 40)
+    assert b"host-unknown" in got or b"not-authorized" in got
+    # A foreigner does not become our own translator.
+    got = handshake(tandem, "sms.localhost", b"0" * 40)
+    assert b"not-authorized" in got or b"host-unknown" in got or b"conflict" in got
+    p = tandem.ctl("component", "add", "lock.localhost", "--secret-stdin", stdin="x\n", check=False)
+    assert p.returncode == 1
+    tandem.ctl("component", "delete", "lock.localhost")

@@ -1,0 +1,7 @@
+/* main.c - tandem-core. */
+#include "xmpp/core/program.h"
+
+int main(void)
+{
+	return program_main();
+}

@@ -1,8 +1,9 @@
 /* arena.h - memory for one stanza, PDU or session: many small allocations, freed as one.
  *
  * Blocks come from malloc in growing sizes; the sum never passes the cap (allocation then returns
- * NULL: out of memory fails that stanza, not the worker). arena_new puts the arena itself at the head
- * of its first block, so that one small stanza is one malloc. Not thread-safe; hand over whole.
+ * NULL: out of memory fails that stanza, not the worker). arena_new puts the arena itself at the
+ * head of its first block, so that one small stanza is one malloc. Not thread-safe; hand over
+ * whole.
  *
  * Disadvantages, so that you know: nothing can be freed alone, and realloc copies. */
 #ifndef TANDEM_BASE_ARENA_H

@@ -3,8 +3,8 @@
  * Included first everywhere. Depends on libc only.
  *
  * Writable globals of the whole product (STYLE section 9) are: the log level and sinks (log.c),
- * the fake clock (clock.c) and the failing allocation (base.c), both tests only, the hash key (hash.c, set once at start), and signal flags
- * of a program's main loop.
+ * the fake clock (clock.c) and the failing allocation (base.c), both tests only, the hash key
+ * (hash.c, set once at start), and signal flags of a program's main loop.
  */
 #ifndef TANDEM_BASE_BASE_H
 #define TANDEM_BASE_BASE_H
@@ -16,23 +16,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PRINTF_LIKE(f, a) __attribute__((format(printf, f, a)))
-#define MUST_CHECK        __attribute__((warn_unused_result))
-#define ARRAY_LEN(a)      (sizeof(a) / sizeof((a)[0]))
-#define container_of(p, type, member) ((type *)((char *)(p) - offsetof(type, member)))
-#define UNUSED(x)         ((void)(x))
+#define PRINTF_LIKE(f, a)             __attribute__((format(printf, f, a)))
+#define MUST_CHECK                    __attribute__((warn_unused_result))
+#define ARRAY_LEN(a)                  (sizeof(a) / sizeof((a)[0]))
+#define container_of(p, type, member) ((type *)((char *)(p)-offsetof(type, member)))
+#define UNUSED(x)                     ((void)(x))
 
-/* A slice: bytes that somebody else owns. Never NUL-terminated, never freed; an empty slice may hold
- * NULL, so test n before doing pointer arithmetic. Passed by value. */
+/* A slice: bytes that somebody else owns. Never NUL-terminated, never freed; an empty slice may
+ * hold NULL, so test n before doing pointer arithmetic. Passed by value. */
 struct sl {
 	const char *p;
 	size_t n;
 };
 
-#define SL(lit)      ((struct sl){ (lit), sizeof(lit) - 1 })
-#define SL_NULL      ((struct sl){ NULL, 0 })
-#define SLFMT        "%.*s"
-#define SLARG(s)     (int)(s).n, (s).p ? (s).p : ""
+#define SL(lit)  ((struct sl){ (lit), sizeof(lit) - 1 })
+#define SL_NULL  ((struct sl){ NULL, 0 })
+#define SLFMT    "%.*s"
+#define SLARG(s) (int)(s).n, (s).p ? (s).p : ""
 
 static inline struct sl sl_mk(const char *p, size_t n)
 {
@@ -88,22 +88,22 @@ bool sl_eq_const_time(struct sl a, struct sl b);
 
 /* Errors: 0 is success, these are negative. I/O calls return < 0, 0 (no progress) or > 0. */
 enum {
-	E_NOMEM = -1,      /* out of memory, or an arena or buffer reached its cap */
-	E_SYNTAX = -2,     /* bytes that do not parse */
-	E_TOOBIG = -3,     /* over a limit */
-	E_RANGE = -4,      /* a number or index out of range */
+	E_NOMEM = -1,  /* out of memory, or an arena or buffer reached its cap */
+	E_SYNTAX = -2, /* bytes that do not parse */
+	E_TOOBIG = -3, /* over a limit */
+	E_RANGE = -4,  /* a number or index out of range */
 	E_NOTFOUND = -5,
 	E_EXISTS = -6,
-	E_DENIED = -7,     /* not allowed */
-	E_AUTH = -8,       /* credentials refused */
-	E_AGAIN = -9,      /* try later */
-	E_CLOSED = -10,    /* the other side is gone */
-	E_IO = -11,        /* system call failed; errno is in the text */
+	E_DENIED = -7,  /* not allowed */
+	E_AUTH = -8,    /* credentials refused */
+	E_AGAIN = -9,   /* try later */
+	E_CLOSED = -10, /* the other side is gone */
+	E_IO = -11,     /* system call failed; errno is in the text */
 	E_TIMEOUT = -12,
-	E_STATE = -13,     /* not possible in this state */
+	E_STATE = -13, /* not possible in this state */
 	E_UNSUPPORTED = -14,
-	E_LIMIT = -15,     /* a configured limit was reached */
-	E_VERSION = -16,   /* a newer format than this program knows */
+	E_LIMIT = -15,   /* a configured limit was reached */
+	E_VERSION = -16, /* a newer format than this program knows */
 	E_BUSY = -17,
 	E_INTERNAL = -18,
 };
@@ -113,20 +113,23 @@ const char *e_name(int code);
 
 #define ERR_TEXT_MAX 192
 
-/* Filled by the call that fails; may be passed as NULL. Text is for a person: what is wrong and, where
- * possible, what to do. clause names the spec clause or rule ("RFC 6120 4.9.3.1"), may be NULL. */
+/* Filled by the call that fails; may be passed as NULL. Text is for a person: what is wrong and,
+ * where possible, what to do. clause names the spec clause or rule ("RFC 6120 4.9.3.1"), may be
+ * NULL. */
 struct err {
 	int code;
 	const char *clause;
 	char text[ERR_TEXT_MAX];
 };
 
-/* Set *e (if any) and return code, so that `return err_set(e, E_SYNTAX, NULL, "...")` reads well. */
+/* Set *e (if any) and return code, so that `return err_set(e, E_SYNTAX, NULL, "...")` reads well.
+ */
 int err_set(struct err *e, int code, const char *clause, const char *fmt, ...) PRINTF_LIKE(4, 5);
 /* The same with strerror(errno) appended. */
 int err_errno(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
-/* malloc and calloc for base's own containers and whoever wants to be tested with failing allocations. */
+/* malloc and calloc for base's own containers and whoever wants to be tested with failing
+ * allocations. */
 void *base_malloc(size_t n) __attribute__((malloc));
 void *base_calloc(size_t count, size_t n) __attribute__((malloc));
 /* Tests: make the n-th base_malloc or base_calloc from now fail once (0: never). */

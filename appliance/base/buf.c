@@ -14,8 +14,8 @@ void buf_free(struct buf *b)
 
 static int buf_grow(struct buf *b, size_t need)
 {
-	/* Move down only when enough was consumed to pay for the move: a peer that reads a few bytes at a
-	 * time must not make every append cost the whole buffer. */
+	/* Move down only when enough was consumed to pay for the move: a peer that reads a few
+	 * bytes at a time must not make every append cost the whole buffer. */
 	if (b->off >= b->n / 4 && b->n + need <= b->cap) {
 		if (b->off)
 			memmove(b->p, b->p + b->off, b->n);

@@ -39,9 +39,10 @@ void clock_stamp(uint64_t wall_ms, char dst[CLOCK_STAMP_MAX])
 	int year = tm.tm_year + 1900;
 	if (year < 0 || year > 9999)
 		year = 9999;
-	snprintf(dst, CLOCK_STAMP_MAX, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", (unsigned)year % 10000u,
-		 (unsigned)(tm.tm_mon + 1) % 100u, (unsigned)tm.tm_mday % 100u,
-		 (unsigned)tm.tm_hour % 100u, (unsigned)tm.tm_min % 100u, (unsigned)tm.tm_sec % 100u,
+	snprintf(dst, CLOCK_STAMP_MAX, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
+		 (unsigned)year % 10000u, (unsigned)(tm.tm_mon + 1) % 100u,
+		 (unsigned)tm.tm_mday % 100u, (unsigned)tm.tm_hour % 100u,
+		 (unsigned)tm.tm_min % 100u, (unsigned)tm.tm_sec % 100u,
 		 (unsigned)(wall_ms % 1000u));
 }
 

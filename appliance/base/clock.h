@@ -12,7 +12,8 @@ uint64_t clock_wall_ms(void); /* since 1970-01-01 UTC */
 #define CLOCK_STAMP_MAX 25
 void clock_stamp(uint64_t wall_ms, char dst[CLOCK_STAMP_MAX]);
 
-/* Tests: freeze all clocks at these values (advance with clock_fake_advance_ms); false: real again. */
+/* Tests: freeze all clocks at these values (advance with clock_fake_advance_ms); false: real again.
+ */
 void clock_fake(bool on, uint64_t mono_ms, uint64_t wall_ms);
 void clock_fake_advance_ms(uint64_t ms);
 

@@ -7,7 +7,8 @@
 
 #include "appliance/base/base.h"
 
-/* Draw the process-wide key from the system's random source; idempotent. Before any thread starts. */
+/* Draw the process-wide key from the system's random source; idempotent. Before any thread starts.
+ */
 void hash_key_init(void);
 uint64_t hash_bytes(struct sl s);
 /* Mix another slice into a hash: hash_more(hash_bytes(a), b). */

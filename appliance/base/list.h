@@ -66,6 +66,7 @@ static inline void list_splice(struct list *dst, struct list *src)
 #define LIST_ENTRY(n, type, member) container_of(n, type, member)
 /* Safe against removal of the current node. */
 #define LIST_FOREACH(it, tmp, head) \
-	for (struct list *it = (head)->next, *tmp = it->next; it != (head); it = tmp, tmp = it->next)
+	for (struct list *it = (head)->next, *tmp = it->next; it != (head); \
+	     it = tmp, tmp = it->next)
 
 #endif

@@ -96,7 +96,8 @@ static void put_value(struct line *l, struct sl s)
 		if (n == 1 && (cp == '"' || cp == '\\'))
 			put(l, sl_mk((char[]){ '\\', (char)cp }, 2));
 		else if (n == 0 || cp < ' ' || (cp >= 0x7f && cp < 0xa0)) {
-			/* Not UTF-8, or a control character (C1 too: terminals act on it): byte by byte. */
+			/* Not UTF-8, or a control character (C1 too: terminals act on it): byte by
+			 * byte. */
 			n = n ? n : 1;
 			for (size_t i = 0; i < n; i++)
 				put(l, sl_mk(esc, (size_t)snprintf(esc, sizeof(esc), "\\x%02x",

@@ -3,9 +3,9 @@
  *   log_ev(LOG_INFO, "smpp.bind.refused", KS("link", name), KI("status", st), KE(&e));
  *   -> 2026-11-24T22:48:19.123Z info tandem-sms ev=smpp.bind.refused link=carrier-a status=13 ...
  *
- * Event names are stable and listed in docs/log-events.md. Values from a peer are quoted and escaped
- * by KS; never log message text above LOG_DEBUG and never log a secret. Writes one line with one
- * write(2) to stderr, or to syslog when log_open was told so; safe from any thread. */
+ * Event names are stable and listed in docs/log-events.md. Values from a peer are quoted and
+ * escaped by KS; never log message text above LOG_DEBUG and never log a secret. Writes one line
+ * with one write(2) to stderr, or to syslog when log_open was told so; safe from any thread. */
 #ifndef TANDEM_BASE_LOG_H
 #define TANDEM_BASE_LOG_H
 
@@ -23,11 +23,11 @@ struct log_kv {
 	const struct err *e;
 };
 
-#define KS(k, v)  ((struct log_kv){ .kind = LOG_K_STR, .key = (k), .s = (v) })
-#define KC(k, v)  ((struct log_kv){ .kind = LOG_K_STR, .key = (k), .s = sl_cstr(v) })
-#define KI(k, v)  ((struct log_kv){ .kind = LOG_K_INT, .key = (k), .i = (int64_t)(v) })
-#define KU(k, v)  ((struct log_kv){ .kind = LOG_K_UINT, .key = (k), .i = (int64_t)(v) })
-#define KE(err)   ((struct log_kv){ .kind = LOG_K_ERR, .key = "err", .e = (err) })
+#define KS(k, v) ((struct log_kv){ .kind = LOG_K_STR, .key = (k), .s = (v) })
+#define KC(k, v) ((struct log_kv){ .kind = LOG_K_STR, .key = (k), .s = sl_cstr(v) })
+#define KI(k, v) ((struct log_kv){ .kind = LOG_K_INT, .key = (k), .i = (int64_t)(v) })
+#define KU(k, v) ((struct log_kv){ .kind = LOG_K_UINT, .key = (k), .i = (int64_t)(v) })
+#define KE(err)  ((struct log_kv){ .kind = LOG_K_ERR, .key = "err", .e = (err) })
 
 /* program: stays borrowed for the process's life. */
 void log_open(const char *program, bool to_syslog);
@@ -40,12 +40,12 @@ const char *log_level_name(enum log_level l);
 void log_ev_(enum log_level l, const char *event, const struct log_kv *kv);
 
 #define log_on(l) ((l) <= log_get_level())
-#define log_ev(l, event, ...)                                                                      \
-	do {                                                                                       \
-		if (log_on(l))                                                                     \
-			log_ev_((l), (event),                                                      \
-				(const struct log_kv[]){ __VA_ARGS__ __VA_OPT__(, )                \
-							 { .kind = LOG_K_END } });                 \
+#define log_ev(l, event, ...) \
+	do { \
+		if (log_on(l)) \
+			log_ev_((l), (event), \
+				(const struct log_kv[]){ \
+					__VA_ARGS__ __VA_OPT__(, ){ .kind = LOG_K_END } }); \
 	} while (0)
 
 /* Tests: lines go to this function instead; NULL: normal again. */

@@ -10,6 +10,12 @@
 
 static int urandom = -1;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static unsigned generation = 1; /* counts forks: a child must not use its parent's pool */
+
+static void forked(void)
+{
+	generation++;
+}
 
 static void open_source(void)
 {
@@ -19,6 +25,7 @@ static void open_source(void)
 		_exit(70);
 	}
 	fcntl(urandom, F_SETFD, FD_CLOEXEC);
+	pthread_atfork(NULL, NULL, forked);
 }
 
 void rnd_init(void)
@@ -45,17 +52,17 @@ void rnd_bytes(void *p, size_t n)
 {
 	static __thread unsigned char pool[256];
 	static __thread size_t left;
-	static __thread pid_t owner;
+	static __thread unsigned owner;
 
 	rnd_init();
 	if (n > sizeof(pool)) {
 		read_source(p, n);
 		return;
 	}
-	if (left < n || owner != getpid()) {
+	if (left < n || owner != generation) {
 		read_source(pool, sizeof(pool));
 		left = sizeof(pool);
-		owner = getpid();
+		owner = generation;
 	}
 	memcpy(p, pool + sizeof(pool) - left, n);
 	wipe(pool + sizeof(pool) - left, n);
@@ -74,10 +81,8 @@ void rnd_token(char *dst, size_t n)
 {
 	static const char alphabet[] = "abcdefghijkmnpqrstuvwxyz23456789";
 
-	for (size_t i = 0; i < n; i++) {
-		unsigned char b;
-		rnd_bytes(&b, 1);
-		dst[i] = alphabet[b & 31];
-	}
+	rnd_bytes(dst, n);
+	for (size_t i = 0; i < n; i++)
+		dst[i] = alphabet[(unsigned char)dst[i] & 31];
 	dst[n] = '\0';
 }

@@ -4,8 +4,8 @@
 
 #include "appliance/base/base.h"
 
-/* Open the source; call once before chroot. Exits the process with a message if there is none: nothing
- * here can work without. rnd_bytes opens it by itself when this was not called. */
+/* Open the source; call once before chroot. Exits the process with a message if there is none:
+ * nothing here can work without. rnd_bytes opens it by itself when this was not called. */
 void rnd_init(void);
 /* Fit for keys and session ids. Any thread. */
 void rnd_bytes(void *p, size_t n);

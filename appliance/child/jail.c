@@ -15,10 +15,7 @@
 #include <unistd.h>
 
 #include "appliance/base/log.h"
-
-#ifndef PR_SET_NO_NEW_PRIVS
-#define PR_SET_NO_NEW_PRIVS 38
-#endif
+#include "appliance/child/sys.h"
 
 static const char *who_name(enum config_who who)
 {
@@ -180,7 +177,7 @@ int jail_enter(const struct config *cfg, enum config_who who, bool resolver, str
 		rc = drop_user(uid, gid, e);
 	if (rc < 0)
 		return rc;
-	bool no_new = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+	bool no_new = sys_no_new_privs();
 	bool no_dump = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0;
 	if (root && no_new && no_dump)
 		log_ev(LOG_L_INFO, "jail.entered", KC("dir", dir), KU("uid", uid));

@@ -7,6 +7,12 @@
 #define NUMBER_MAX 32u
 #define SECRET_MAX 1024u
 #define WAIT       30000u
+#define NO_ARGS \
+	{ \
+		{ \
+			.name = NULL \
+		} \
+	}
 
 #define JID_ARG \
 	{ \
@@ -119,9 +125,10 @@ const struct command commands[] = {
 	  false,
 	  false,
 	  300000,
-	  "Make many accounts from a file: one a line, JID, password or verifiers, number,\n"
-	  "separated by tabs (or commas). Empty lines and lines with # are skipped; - reads\n"
-	  "standard input. Verifiers: SCRAM-SHA-256$ITER:SALT$STORED:SERVER, several with spaces.",
+	  "Make many accounts from a file.\n"
+	  "One a line: JID, password or verifiers, number, separated by tabs (or commas). Empty\n"
+	  "lines and lines with # are skipped; - reads standard input. Verifiers:\n"
+	  "SCRAM-SHA-256$ITER:SALT$STORED:SERVER, several with spaces between them.",
 	  { { "file", "FILE", CHILD_STR, CLI_POSITIONAL, false, 4096, "The file." },
 	    { "users", "", CHILD_ARRAY, CLI_HIDDEN, true, 1000, "The accounts." },
 	    { "replace", "", CHILD_BOOL, CLI_FLAG, false, 0,
@@ -137,22 +144,16 @@ const struct command commands[] = {
 	  { { "jid", "JID", CHILD_STR, CLI_POSITIONAL, false, JID_MAX, "Only this account." },
 	    LIMIT_ARG } },
 
-	{ "link list",
-	  "link.list",
-	  CMD_SMS,
-	  false,
-	  false,
-	  WAIT,
-	  "The SMS links and their states.",
-	  { { NULL } } },
+	{ "link list", "link.list", CMD_SMS, false, false, WAIT, "The SMS links and their states.",
+	  NO_ARGS },
 	{ "link add",
 	  "link.add",
 	  CMD_SMS,
 	  false,
 	  true,
 	  WAIT,
-	  "Add a link to an SMS centre and connect. Further options are those of a link section\n"
-	  "in tandem.conf (--window 20, --tls verify, --prefixes +1,+44, ...).",
+	  "Add a link to an SMS centre and connect.\n"
+	  "Further options are those of a link section in tandem.conf (--window 20, --tls verify, --prefixes +1,+44, ...).",
 	  { LINK_ARG,
 	    { "host", "HOST", CHILD_STR, CLI_OPTION, true, 253,
 	      "The SMS centre's name or address." },
@@ -185,14 +186,8 @@ const struct command commands[] = {
 	  "Close a link and leave it closed; its messages go over others or wait.",
 	  { LINK_ARG } },
 
-	{ "component list",
-	  "component.list",
-	  CMD_CORE,
-	  false,
-	  false,
-	  WAIT,
-	  "External components and whether they are connected.",
-	  { { NULL } } },
+	{ "component list", "component.list", CMD_CORE, false, false, WAIT,
+	  "External components and whether they are connected.", NO_ARGS },
 	{ "component add",
 	  "component.add",
 	  CMD_CORE,
@@ -278,14 +273,8 @@ const struct command commands[] = {
 	  { { "who", "JID|NUMBER", CHILD_STR, CLI_POSITIONAL, true, JID_MAX, "Whom to follow." },
 	    { "seconds", "N", CHILD_UINT, CLI_OPTION, false, 3600, "For so long (60)." } } },
 
-	{ "reload",
-	  NULL,
-	  CMD_TANDEMD,
-	  false,
-	  false,
-	  60000,
-	  "Read tandem.conf again, apply it, and say what needs a restart.",
-	  { { NULL } } },
+	{ "reload", NULL, CMD_TANDEMD, false, false, 60000,
+	  "Read tandem.conf again, apply it, and say what needs a restart.", NO_ARGS },
 	{ "restart",
 	  NULL,
 	  CMD_TANDEMD,
@@ -294,15 +283,9 @@ const struct command commands[] = {
 	  WAIT,
 	  "Stop and start one process.",
 	  { PROCESS_ARG(true, CLI_POSITIONAL, "core or sms.") } },
-	{ "stop", NULL, CMD_TANDEMD, false, false, WAIT, "Stop everything cleanly.", { { NULL } } },
-	{ "help",
-	  NULL,
-	  CMD_TANDEMD,
-	  false,
-	  false,
-	  WAIT,
-	  "The commands that this tandemd knows.",
-	  { { NULL } } },
+	{ "stop", NULL, CMD_TANDEMD, false, false, WAIT, "Stop everything cleanly.", NO_ARGS },
+	{ "help", NULL, CMD_TANDEMD, false, false, WAIT, "The commands that this tandemd knows.",
+	  NO_ARGS },
 
 	{ "config check",
 	  NULL,
@@ -313,22 +296,10 @@ const struct command commands[] = {
 	  "Check a configuration file and the files that it names. Needs no tandemd.",
 	  { { "file", "FILE", CHILD_STR, CLI_POSITIONAL, false, 4096,
 	      "The file (/etc/tandem/tandem.conf)." } } },
-	{ "config sample",
-	  NULL,
-	  CMD_LOCAL,
-	  false,
-	  false,
-	  0,
-	  "Print a documented tandem.conf.",
-	  { { NULL } } },
-	{ "config reference",
-	  NULL,
-	  CMD_LOCAL,
-	  false,
-	  false,
-	  0,
-	  "Print docs/configuration.md: every option.",
-	  { { NULL } } },
+	{ "config sample", NULL, CMD_LOCAL, false, false, 0, "Print a documented tandem.conf.",
+	  NO_ARGS },
+	{ "config reference", NULL, CMD_LOCAL, false, false, 0,
+	  "Print docs/configuration.md: every option.", NO_ARGS },
 	{ "certificate self-signed",
 	  NULL,
 	  CMD_LOCAL,
@@ -342,14 +313,8 @@ const struct command commands[] = {
 	      "Where the certificate goes." },
 	    { "key", "FILE", CHILD_STR, CLI_OPTION, true, 4096, "Where the key goes (mode 0600)." },
 	    { "days", "N", CHILD_UINT, CLI_OPTION, false, 36500, "Valid for so long (3650)." } } },
-	{ "commands",
-	  NULL,
-	  CMD_LOCAL,
-	  false,
-	  false,
-	  0,
-	  "Print docs/tandemctl.md: every command and its options.",
-	  { { NULL } } },
+	{ "commands", NULL, CMD_LOCAL, false, false, 0,
+	  "Print docs/tandemctl.md: every command and its options.", NO_ARGS },
 };
 const size_t commands_n = ARRAY_LEN(commands);
 

@@ -103,8 +103,9 @@ int conn_tls_info(const struct conn *c, struct conn_tls_info *i_r); /* 0, E_STAT
  * octets (<= 64) into out; E_UNSUPPORTED when the certificate's signature has no hash (Ed25519).
  * E_STATE: no TLS. */
 int conn_tls_exporter(const struct conn *c, unsigned char out[32]);
-/* RFC 5929 tls-unique. For TLS 1.3 no standard defines it, but clients built on Python's ssl module send the client's Finished
- * all the same, and refuse to log in otherwise; it binds as well there. Never offered first. */
+/* RFC 5929 tls-unique, <= 64 octets. For TLS 1.3 no standard defines it, but clients built on
+ * Python's ssl module send the first Finished all the same, and refuse to log in otherwise; it
+ * binds as well there. Never offered first. E_STATE: no TLS. */
 int conn_tls_unique(const struct conn *c, unsigned char out[64], size_t *n_r);
 int conn_tls_end_point(const struct conn *c, unsigned char out[64], size_t *n_r);
 

@@ -223,6 +223,12 @@ static void submit_read(struct store *s, struct store_op *op)
 		pthread_cond_signal(&s->r_cond);
 }
 
+static bool for_writer(const struct store *s, unsigned kind)
+{
+	return store_kind_writes((enum store_kind)kind) ||
+	       (kind < STORE_KIND_MAX && s->engine->writer_reads >> kind & 1);
+}
+
 void store_submit(struct store *s, struct store_op *op)
 {
 	uint16_t worker = bus_self(s->bus);
@@ -232,7 +238,7 @@ void store_submit(struct store *s, struct store_op *op)
 		o->msg.to = (struct bus_addr){ .node = BUS_NODE_SELF, .worker = worker };
 		o->msg.type = BUS_TYPE_STORE_DONE;
 	}
-	if (n > 1 || store_kind_writes((enum store_kind)op->kind))
+	if (n > 1 || for_writer(s, op->kind))
 		submit_write(s, op, n);
 	else
 		submit_read(s, op);

@@ -3,8 +3,8 @@
  * A program fills an operation (a struct whose first member is struct store_op), submits it from a worker,
  * and gets it back in that worker through op->done, in submission order for writes. Nothing here blocks a
  * worker. Writes of all workers are gathered: one writer thread, one transaction for what has come together,
- * one fsync, then all their answers. Reads run on reader threads and see everything whose write was
- * answered before the read was submitted.
+ * one fsync, then all their answers. Reads run on reader threads (some, where that is cheaper, among the writes)
+ * and see everything whose write was answered before the read was submitted.
  *
  * Custody (section 4): when a write is answered with rc 0 it is committed and synced. If a transaction cannot
  * be committed all its operations are answered with E_IO and none of them happened.

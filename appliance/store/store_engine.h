@@ -11,6 +11,9 @@ struct store_conn;
 
 struct store_engine {
 	const char *name;
+	/* Bit 1 << kind: a read that the writer executes among its writes, because its cache is warm there and a
+	 * reader's is not. May be 0. */
+	uint64_t writer_reads;
 	/* Open (and with migrate: create, check the version, migrate forward in one transaction). */
 	int (*open)(const struct store_cfg *cfg, bool writer, struct store_conn **c_r, struct err *e);
 	void (*close)(struct store_conn **c);
@@ -26,6 +29,8 @@ struct store_engine {
 /* All slots are required. Between begin and commit the slices of every executed operation stay valid, so an
  * engine may put off a write until commit. After a failed exec or commit, rollback is called. exec of a read
  * runs on a reader's connection without begin, or (in a group) on the writer's inside its transaction. */
+
+_Static_assert(STORE_KIND_MAX <= 64, "writer_reads has a bit for each kind");
 
 extern const struct store_engine store_engine_sqlite;
 

@@ -151,6 +151,12 @@ static void flush(struct loop_task *t)
 
 /* ---- events ------------------------------------------------------------------------------------------- */
 
+/* Ids are times: their low bits alone are no hash. */
+static uint64_t hash_id(uint64_t id)
+{
+	return hash_bytes(sl_mk((const char *)&id, sizeof(id)));
+}
+
 static struct event *event_new(struct sim *s, char kind, struct sl from, struct sl to, const struct gsm_body *body, uint32_t delay_ms)
 {
 	struct event *ev = s->events.n < EVENTS_MAX ? calloc(1, sizeof(*ev) + (body ? body->data.n : 0)) : NULL;
@@ -169,7 +175,7 @@ static struct event *event_new(struct sim *s, char kind, struct sl from, struct 
 			memcpy(ev->data, body->data.p, body->data.n);
 		ev->body.data = sl_mk(ev->data, body->data.n);
 	}
-	if (htable_add(&s->events, &ev->hn, ev->id) < 0)
+	if (htable_add(&s->events, &ev->hn, hash_id(ev->id)) < 0)
 		goto fail;
 	return ev;
 fail:
@@ -226,7 +232,7 @@ static void on_event_timer(struct loop_timer *t)
 static void sim_sms_ack(struct hal_radio *r, uint64_t token, bool ok)
 {
 	struct sim *s = (struct sim *)r;
-	struct hnode *h = htable_find(&s->events, token, event_match, &token);
+	struct hnode *h = htable_find(&s->events, hash_id(token), event_match, &token);
 	struct event *ev = h ? container_of(h, struct event, hn) : NULL;
 
 	if (!ev)
@@ -465,7 +471,7 @@ static void read_event(struct sim *s, const char *line)
 			ev->due_ms = due;
 			ev->report = (uint8_t)report_kind;
 			snprintf(ev->reference, sizeof(ev->reference), "%s", reference);
-			if (htable_add(&s->events, &ev->hn, ev->id) < 0)
+			if (htable_add(&s->events, &ev->hn, hash_id(ev->id)) < 0)
 				free(ev);
 			if (id > s->last_id)
 				s->last_id = id;
@@ -492,7 +498,7 @@ static int read_journal(struct sim *s, struct err *e)
 			read_event(s, line);
 		} else if (sscanf(line, "D %llu", &id) == 1) {
 			uint64_t key = id;
-			struct hnode *h = htable_find(&s->events, key, event_match, &key);
+			struct hnode *h = htable_find(&s->events, hash_id(key), event_match, &key);
 			if (h)
 				event_free(container_of(h, struct event, hn));
 		}

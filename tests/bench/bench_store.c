@@ -198,6 +198,7 @@ struct sms {
 	struct store_queue_put put;
 	struct store_queue_move move;
 	struct store_queue_part_set part;
+	struct store_queue_get get;
 	struct store_outbox_put out;
 	struct store_outbox_del del;
 	struct load *load;
@@ -244,16 +245,20 @@ static void part_init(struct sms *s, unsigned state)
 {
 	s->part.part =
 		(struct store_queue_part){ .entry = s->id, .number = 1, .state = (uint8_t)state };
-	s->part.part.message_id = TEXT(s->message_id, "%08X", (unsigned)s->id * 2654435761u);
-	s->part.part.key = TEXT(s->key, "carrier-a:%s", s->message_id);
+	if (state != STORE_Q_SUBMITTED) {
+		s->part.part.message_id =
+			TEXT(s->message_id, "%08X", (unsigned)s->id * 2654435761u);
+		s->part.part.key = TEXT(s->key, "carrier-a:%s", s->message_id);
+	}
 	store_op_init(&s->part.op, STORE_QUEUE_PART, ignore, s);
 }
 
-static void sms_accepted(struct store_op *op)
+static void sms_found(struct store_op *op)
 {
 	struct sms *s = op->arg;
 
-	need(op->rc == 0, "move failed");
+	need(op->rc == 0 && s->get.found_r && s->get.entry_r.id == s->id, "QUEUE_GET failed");
+	store_op_fini(op);
 	part_init(s, STORE_Q_DELIVERED);
 	move_init(s, STORE_Q_DELIVERED, ignore);
 	s->out.id = s->id;
@@ -263,6 +268,16 @@ static void sms_accepted(struct store_op *op)
 	s->part.op.group_next = &s->move.op;
 	s->move.op.group_next = &s->out.op;
 	store_submit(s->load->rig.store, &s->part.op);
+}
+
+static void sms_accepted(struct store_op *op)
+{
+	struct sms *s = op->arg;
+
+	need(op->rc == 0, "move failed");
+	s->get.key = sl_cstr(s->key);
+	store_op_init(&s->get.op, STORE_QUEUE_GET, sms_found, s);
+	store_submit(s->load->rig.store, &s->get.op);
 }
 
 static void sms_submitted(struct store_op *op)
@@ -282,8 +297,10 @@ static void sms_queued(struct store_op *op)
 
 	need(op->rc == 0 && !s->put.duplicate_r, "QUEUE_PUT failed");
 	note_latency(s->start_us);
+	part_init(s, STORE_Q_SUBMITTED);
 	move_init(s, STORE_Q_SUBMITTED, sms_submitted);
-	store_submit(s->load->rig.store, &s->move.op);
+	s->part.op.group_next = &s->move.op;
+	store_submit(s->load->rig.store, &s->part.op);
 }
 
 static void sms_start(struct load *l)

@@ -1,4 +1,5 @@
-/* test_component.c - the component client against a server that the test plays: both kinds of stream, XEP-0198 arithmetic, loss. */
+/* test_component.c - the component client against a server that the test plays: both kinds of
+ * stream, XEP-0198 arithmetic, loss. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -149,7 +150,10 @@ static int set_up(void **state)
 	assert_int_equal(listen_open_tcp("127.0.0.1", 0, 8, &fd, NULL), 0);
 	assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &n), 0);
 	assert_int_equal(listener_new_fd(t.loop, fd, accepted, NULL, &t.ln, NULL), 0);
-	struct component_cfg cfg = { .domain = SL("sms.example"), .host = SL("127.0.0.1"), .port = ntohs(sa.sin_port), .secret = SL("test"),
+	struct component_cfg cfg = { .domain = SL("sms.example"),
+				     .host = SL("127.0.0.1"),
+				     .port = ntohs(sa.sin_port),
+				     .secret = SL("test"),
 				     .inflight_max = 4 };
 	t.after_header = "";
 	t.after_handshake = "<handshake/>";
@@ -276,7 +280,8 @@ static void test_refused(void **state)
 {
 	UNUSED(state);
 	log_capture(ignore_line, NULL); /* it complains, as it should */
-	t.after_handshake = "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
+	t.after_handshake =
+		"<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
 	for (int i = 0; i < 2000 && t.connects < 3; i++)
 		turns(1);
 	assert_true(t.connects >= 3); /* COMP-4: tried again */
@@ -313,7 +318,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_without_sm, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_enable_not_answered, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_acknowledgements, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_pauses_when_the_owner_is_slow, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_pauses_when_the_owner_is_slow, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(test_loss_and_return, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_garbage, set_up, tear_down),

@@ -245,6 +245,10 @@ static void test_exchange(void **state)
 	assert_int_equal(nx, 32);
 	assert_int_equal(ny, 32);
 	assert_memory_equal(x, y, 32);
+	assert_int_equal(conn_tls_unique(srv.c, x, &nx), 0);
+	assert_int_equal(conn_tls_unique(cli.c, y, &ny), 0);
+	assert_int_equal(nx, ny);
+	assert_memory_equal(x, y, nx);
 	assert_int_equal(conn_tls_server(srv.c, srv_a, NULL), E_STATE); /* not twice */
 	side_end(&cli);
 	TURN_UNTIL(srv.closed);
@@ -860,7 +864,7 @@ static void test_tls12(void **state)
 	struct side srv;
 	struct raw r;
 	struct conn_tls_info i;
-	unsigned char x[64];
+	unsigned char x[64], y[64];
 	size_t n;
 	char b[8];
 
@@ -874,6 +878,9 @@ static void test_tls12(void **state)
 	assert_non_null(strstr(i.cipher, "ECDHE"));
 	assert_int_equal(conn_tls_exporter(srv.c, x), E_UNSUPPORTED);
 	assert_int_equal(conn_tls_end_point(srv.c, x, &n), 0);
+	assert_int_equal(conn_tls_unique(srv.c, x, &n), 0);
+	assert_int_equal(n, SSL_get_finished(r.ssl, y, sizeof(y))); /* the client's is the first */
+	assert_memory_equal(x, y, n);
 	assert_int_equal(SSL_write(r.ssl, "abc", 3), 3);
 	TURN_UNTIL(srv.in.n == 3);
 	CALL(conn_write(srv.c, SL("def")));
@@ -999,7 +1006,7 @@ static void test_resumption(void **state)
 {
 	struct side srv;
 	struct raw r;
-	unsigned char x[64], y[64], z[64];
+	unsigned char x[64], y[64], z[64], own[64];
 	char b[8];
 	size_t n;
 
@@ -1020,6 +1027,12 @@ static void test_resumption(void **state)
 		assert_int_equal(SSL_session_reused(r.ssl), i);
 		assert_int_equal(conn_tls_exporter(srv.c, i ? y : x), 0);
 		assert_int_equal(conn_tls_end_point(srv.c, z, &n), 0);
+		assert_int_equal(conn_tls_unique(srv.c, z, &n), 0);
+		if (i) /* resumed: the server's Finished is the first */
+			assert_int_equal(n, SSL_get_peer_finished(r.ssl, own, sizeof(own)));
+		else
+			assert_int_equal(n, SSL_get_finished(r.ssl, own, sizeof(own)));
+		assert_memory_equal(z, own, n);
 		SSL_shutdown(r.ssl);
 		raw_end(&r);
 		TURN_UNTIL(srv.closed);

@@ -8,7 +8,8 @@
 #include "translators/common/numplan.h"
 #include "translators/common/quota.h"
 
-static const struct numplan germany = { SL("49"), SL("00"), SL("0") }, none = { SL(""), SL("00"), SL("0") };
+static const struct numplan germany = { SL("49"), SL("00"), SL("0") },
+			    none = { SL(""), SL("00"), SL("0") };
 
 static void good(const struct numplan *np, const char *in, const char *out)
 {

@@ -550,6 +550,22 @@ static void test_enquire_link(void **state)
 	assert_false(w.up);
 }
 
+/* Asked more often than an answer may take. */
+static void test_enquire_often(void **state)
+{
+	UNUSED(state);
+	w.cfg.enquire_ms = 1000;
+	go(SMPP_ST_BOUND);
+	for (unsigned i = 1; i <= 5; i++) {
+		pass(1000);
+		assert_int_equal(w.m.counts.enquires, i);
+		receive(SMPP_enquire_link_resp, last_seq(), 0);
+	}
+	receive(SMPP_enquire_link_resp, 7, 0);
+	pass(999);
+	assert_int_equal(w.m.counts.enquires, 5);
+}
+
 static void test_inactivity(void **state)
 {
 	UNUSED(state);
@@ -824,6 +840,7 @@ int main(void)
 		T(test_sequence_numbers),
 		T(test_lost),
 		T(test_enquire_link),
+		T(test_enquire_often),
 		T(test_inactivity),
 		T(test_no_answer),
 		T(test_throttled),

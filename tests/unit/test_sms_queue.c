@@ -1,6 +1,8 @@
-/* test_sms_queue.c - tandem-sms between a core and a bearer that the test plays: rules MSG, OUT, MO, DLV, ADDR and CUST-8, CUST-9.
+/* test_sms_queue.c - tandem-sms between a core and a bearer that the test plays: rules MSG, OUT,
+ * MO, DLV, ADDR and CUST-8, CUST-9.
  *
- * The core's side is a Unix socket that speaks the component stream; the bearer's side replaces bearer.c. The store is real. */
+ * The core's side is a Unix socket that speaks the component stream; the bearer's side replaces
+ * bearer.c. The store is real. */
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,7 +17,8 @@
 #include "appliance/loop/resolve.h"
 #include "translators/sms/sms.h"
 
-/* ---- the bearer ------------------------------------------------------------------------------------ */
+/* ---- the bearer
+ * ------------------------------------------------------------------------------------ */
 
 #define PARTS_MAX 256
 
@@ -32,14 +35,18 @@ struct bearer {
 		bool answered;
 	} part[PARTS_MAX];
 	unsigned n;
-	struct { uint64_t token; int rc; } answer[PARTS_MAX];
+	struct {
+		uint64_t token;
+		int rc;
+	} answer[PARTS_MAX];
 	unsigned nanswers;
 };
 
 static struct bearer fake;
 
-int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link *s, const struct numplan *np, const struct bearer_ops *ops,
-		    void *arg, struct bearer **b_r, struct err *e)
+int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link *s,
+		    const struct numplan *np, const struct bearer_ops *ops, void *arg,
+		    struct bearer **b_r, struct err *e)
 {
 	UNUSED(l);
 	UNUSED(r);
@@ -53,8 +60,8 @@ int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link
 	return 0;
 }
 
-int bearer_radio_new(struct loop *l, const struct config *cfg, const struct numplan *np, const struct bearer_ops *ops, void *arg,
-		     struct bearer **b_r, struct err *e)
+int bearer_radio_new(struct loop *l, const struct config *cfg, const struct numplan *np,
+		     const struct bearer_ops *ops, void *arg, struct bearer **b_r, struct err *e)
 {
 	UNUSED(l);
 	UNUSED(cfg);
@@ -67,7 +74,10 @@ int bearer_radio_new(struct loop *l, const struct config *cfg, const struct nump
 
 static void outcome(unsigned i, enum part_result r, const char *id)
 {
-	struct part_outcome o = { .result = r, .message_id = sl_cstr(id), .condition = "item-not-found", .text = "invalid destination" };
+	struct part_outcome o = { .result = r,
+				  .message_id = sl_cstr(id),
+				  .condition = "item-not-found",
+				  .text = "invalid destination" };
 
 	assert_false(fake.part[i].answered);
 	fake.part[i].answered = true;
@@ -152,12 +162,13 @@ void bearer_enable(struct bearer *b, bool on)
 	b->up = on;
 }
 
-/* ---- the core --------------------------------------------------------------------------------------- */
+/* ---- the core
+ * --------------------------------------------------------------------------------------- */
 
 static struct {
 	struct listener *ln;
 	struct conn *conn;
-	struct buf in;       /* what the component sent after <enable/> */
+	struct buf in; /* what the component sent after <enable/> */
 	bool up, ack_all;
 	unsigned restarts;
 	uint32_t received;
@@ -189,9 +200,11 @@ static void core_data(void *self, struct sl d)
 		core_say("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>");
 	} else if (strstr(s, "<stream:stream")) {
 		core_say(HEADER);
-		core_say(core.restarts++ % 2 ? "<stream:features><sm xmlns='urn:xmpp:sm:3'/></stream:features>" :
-				"<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>"
-				"</stream:features>");
+		core_say(
+			core.restarts++ % 2
+				? "<stream:features><sm xmlns='urn:xmpp:sm:3'/></stream:features>"
+				: "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><mechanism>EXTERNAL</mechanism></mechanisms>"
+				  "</stream:features>");
 	} else if (strstr(s, "<enable ")) {
 		core_say("<enabled xmlns='urn:xmpp:sm:3'/>");
 		core.up = true;
@@ -215,7 +228,8 @@ static void core_accept(void *arg, int fd)
 
 	core.up = false;
 	buf_free(&core.in);
-	assert_int_equal(conn_new(a->loop, fd, &core_conn_ops, NULL, 1u << 20, &core.conn, NULL), 0);
+	assert_int_equal(conn_new(a->loop, fd, &core_conn_ops, NULL, 1u << 20, &core.conn, NULL),
+			 0);
 }
 
 static void turns(unsigned n)
@@ -259,7 +273,8 @@ static void wait_parts(unsigned n)
 	assert_int_equal(fake.n, n);
 }
 
-/* ---- set-up ------------------------------------------------------------------------------------------ */
+/* ---- set-up
+ * ------------------------------------------------------------------------------------------ */
 
 static const struct config *cfg;
 
@@ -273,7 +288,8 @@ static void start(void)
 	if (app_start(&a, &e) < 0)
 		fail_msg("start: %s", e.text);
 	fake.up = true;
-	assert_int_equal(listener_new_unix(a.loop, "core.sock", 0600, core_accept, &a, &core.ln, &e), 0);
+	assert_int_equal(
+		listener_new_unix(a.loop, "core.sock", 0600, core_accept, &a, &core.ln, &e), 0);
 	for (int i = 0; i < 600 && !core.up; i++)
 		loop_turn(a.loop, 5);
 	assert_true(core.up);
@@ -304,9 +320,11 @@ static void crash(void)
 
 static int set_up(void **state)
 {
-	json_t *doc = json_pack("{s:s, s:[{s:s}], s:[{s:s, s:s, s:i, s:s, s:s}], s:{s:s, s:s, s:i, s:i}}", "state_dir", "/tmp", "host", "name", "localhost", "link", "name", "fake", "host",
-				"127.0.0.1", "port", 2775, "system_id", "x", "password", "y", "sms", "domain", "sms.localhost", "country_code",
-				"1", "max_parts", 3, "retry_min_seconds", 1);
+	json_t *doc = json_pack(
+		"{s:s, s:[{s:s}], s:[{s:s, s:s, s:i, s:s, s:s}], s:{s:s, s:s, s:i, s:i}}",
+		"state_dir", "/tmp", "host", "name", "localhost", "link", "name", "fake", "host",
+		"127.0.0.1", "port", 2775, "system_id", "x", "password", "y", "sms", "domain",
+		"sms.localhost", "country_code", "1", "max_parts", 3, "retry_min_seconds", 1);
 	struct err e = { 0 };
 
 	UNUSED(state);
@@ -319,7 +337,8 @@ static int set_up(void **state)
 	fake.window = 10;
 	core.restarts = 0;
 	start();
-	assert_int_equal(numbers_set(app->numbers, SL("+15550001"), SL("alice@localhost"), SL_NULL), 0);
+	assert_int_equal(numbers_set(app->numbers, SL("+15550001"), SL("alice@localhost"), SL_NULL),
+			 0);
 	return 0;
 }
 
@@ -340,12 +359,16 @@ static void say_message(const char *custody, const char *id, const char *to, con
 {
 	char s[4096];
 
-	snprintf(s, sizeof(s), "<message from='alice@localhost/phone' to='%s@sms.localhost' id='%s' type='chat'><body>%s</body><request "
-		 "xmlns='urn:xmpp:receipts'/><custody xmlns='urn:tandem:custody:0' id='%s'/></message>", to, id, body, custody);
+	snprintf(
+		s, sizeof(s),
+		"<message from='alice@localhost/phone' to='%s@sms.localhost' id='%s' type='chat'><body>%s</body><request "
+		"xmlns='urn:xmpp:receipts'/><custody xmlns='urn:tandem:custody:0' id='%s'/></message>",
+		to, id, body, custody);
 	core_say(s);
 }
 
-/* ---- tests ---------------------------------------------------------------------------------------------- */
+/* ---- tests
+ * ---------------------------------------------------------------------------------------------- */
 
 static void test_out_and_receipt(void **state)
 {
@@ -358,7 +381,9 @@ static void test_out_and_receipt(void **state)
 	core_expect("<a xmlns='urn:xmpp:sm:3' h='1'/>");
 	outcome(0, PART_ACCEPTED, "77");
 	turns(5);
-	struct sms_receipt r = { .key = { SL("fake\n77") }, .nkeys = 1, .state = RECEIPT_DELIVERED };
+	struct sms_receipt r = { .key = { SL("fake\n77") },
+				 .nkeys = 1,
+				 .state = RECEIPT_DELIVERED };
 	fake.ops->on_receipt(fake.arg, &fake, &r, 5);
 	core_expect("<received xmlns='urn:xmpp:receipts' id='m1'/>");
 	core_expect("to='alice@localhost/phone'");
@@ -380,7 +405,9 @@ static void test_out_and_receipt(void **state)
 
 static void test_receipt_before_response(void **state)
 {
-	struct sms_receipt r = { .key = { SL("fake\nabc"), SL("fake\n88") }, .nkeys = 2, .state = RECEIPT_DELIVERED };
+	struct sms_receipt r = { .key = { SL("fake\nabc"), SL("fake\n88") },
+				 .nkeys = 2,
+				 .state = RECEIPT_DELIVERED };
 
 	UNUSED(state);
 	say_message("2", "m2", "+15550101", "early");
@@ -421,7 +448,8 @@ static void test_temporary_is_retried(void **state)
 static void test_refusals(void **state)
 {
 	UNUSED(state);
-	core_say("<message from='bob@localhost/x' to='+15550100@sms.localhost' id='r1' type='chat'><body>no number</body></message>");
+	core_say(
+		"<message from='bob@localhost/x' to='+15550100@sms.localhost' id='r1' type='chat'><body>no number</body></message>");
 	core_expect("<not-allowed ");
 	say_message("11", "r2", "frank", "no such number");
 	core_expect("<item-not-found ");
@@ -459,7 +487,8 @@ static void test_order_in_conversation(void **state)
 	core_expect("h='3'/>");
 	wait_parts(2);
 	turns(20);
-	assert_int_equal(fake.n, 2); /* MSG-5: the second waits for the first, not the other conversation */
+	assert_int_equal(fake.n,
+			 2); /* MSG-5: the second waits for the first, not the other conversation */
 	assert_string_equal(fake.part[0].text, "first");
 	assert_string_equal(fake.part[1].text, "other");
 	outcome(0, PART_TEMPORARY, "");
@@ -494,7 +523,9 @@ static void test_crash_between_submit_and_answer(void **state)
 
 static void test_outbox_survives(void **state)
 {
-	struct sms_receipt r = { .key = { SL("fake\n55") }, .nkeys = 1, .state = RECEIPT_DELIVERED };
+	struct sms_receipt r = { .key = { SL("fake\n55") },
+				 .nkeys = 1,
+				 .state = RECEIPT_DELIVERED };
 
 	UNUSED(state);
 	say_message("51", "s1", "+15550108", "x");
@@ -512,7 +543,9 @@ static void test_outbox_survives(void **state)
 
 static struct sms_in incoming(const char *text, struct gsm_concat c)
 {
-	return (struct sms_in){ .from = SL("+15550199"), .to = SL("+15550001"), .body = { GSM_ENC_7BIT, sl_cstr(text), c } };
+	return (struct sms_in){ .from = SL("+15550199"),
+				.to = SL("+15550001"),
+				.body = { GSM_ENC_7BIT, sl_cstr(text), c } };
 }
 
 static void test_in(void **state)
@@ -534,7 +567,8 @@ static void test_in(void **state)
 
 static void test_in_long(void **state)
 {
-	struct sms_in a = incoming("one ", (struct gsm_concat){ 7, 3, 1, false }), b = incoming("two ", (struct gsm_concat){ 7, 3, 2, false }),
+	struct sms_in a = incoming("one ", (struct gsm_concat){ 7, 3, 1, false }),
+		      b = incoming("two ", (struct gsm_concat){ 7, 3, 2, false }),
 		      c = incoming("three", (struct gsm_concat){ 7, 3, 3, false });
 
 	UNUSED(state);
@@ -548,7 +582,8 @@ static void test_in_long(void **state)
 	core.restarts = 0;
 	fake.nanswers = 0;
 	start();
-	assert_int_equal(numbers_set(app->numbers, SL("+15550001"), SL("alice@localhost"), SL_NULL), 0);
+	assert_int_equal(numbers_set(app->numbers, SL("+15550001"), SL("alice@localhost"), SL_NULL),
+			 0);
 	fake.ops->on_message(fake.arg, &fake, &b, 4);
 	core_expect("<body>one two three</body>");
 	assert_int_equal(occurrences("<body>"), 1);
@@ -589,7 +624,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_custody_duplicate, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_order_in_conversation, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_crash_between_submit_and_answer, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_crash_between_submit_and_answer, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(test_outbox_survives, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_long, set_up, tear_down),

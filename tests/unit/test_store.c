@@ -854,6 +854,141 @@ static void test_queue_part(void **state)
 	store_op_fini(&g.op);
 }
 
+/* One transaction: moves and parts of entries in every order, as if each had been written at once.
+ */
+static void chain(struct store_op **tail, struct store_op *op)
+{
+	(*tail)->group_next = op;
+	*tail = op;
+}
+
+static struct store_queue_move move_to(uint64_t id, unsigned state)
+{
+	return (struct store_queue_move){ .op = RIG_OP(STORE_QUEUE_MOVE),
+					  .id = id,
+					  .state = (uint8_t)state,
+					  .changed_ms = 100 + state,
+					  .link = SL("l9") };
+}
+
+static struct store_queue_part_set part_to(uint64_t id, uint8_t number, unsigned state,
+					   struct sl key)
+{
+	return (struct store_queue_part_set){ .op = RIG_OP(STORE_QUEUE_PART),
+					      .part = { .entry = id,
+							.number = number,
+							.state = (uint8_t)state,
+							.message_id = key,
+							.key = key } };
+}
+
+static void check_gathered(struct store_rig *r, uint64_t id, unsigned state, unsigned part_state,
+			   bool by_key)
+{
+	struct store_queue_get g = { .op = RIG_OP(STORE_QUEUE_GET), .id = id };
+	struct store_queue_get k = { .op = RIG_OP(STORE_QUEUE_GET), .key = SL("k1") };
+
+	DO(g);
+	assert_int_equal(g.entry_r.state, state);
+	assert_int_equal(g.entry_r.changed_ms, 100 + state);
+	assert_int_equal(g.part_r[0].state, part_state);
+	assert_sl(g.part_r[0].key, "k1");
+	assert_sl(g.part_r[0].message_id, "k1");
+	store_op_fini(&g.op);
+	DO(k);
+	assert_int_equal(k.found_r, by_key);
+	if (by_key)
+		assert_int_equal(k.entry_r.id, id);
+	store_op_fini(&k.op);
+}
+
+static void check_counts(struct store_rig *r, unsigned accepted, unsigned delivered)
+{
+	struct store_queue_count n = { .op = RIG_OP(STORE_QUEUE_COUNT) };
+
+	DO(n);
+	assert_int_equal(n.n_r[STORE_Q_ACCEPTED], accepted);
+	assert_int_equal(n.n_r[STORE_Q_DELIVERED], delivered);
+	assert_int_equal(rig_sql(r, "SELECT count(*) FROM progress WHERE open<>(state<3)"), 0);
+}
+
+static void test_queue_gathered(void **state)
+{
+	struct store_rig *r = *state;
+	struct store_queue_put p = queue_entry(1, SL("c1"));
+	struct store_queue_move m[3] = { move_to(1, STORE_Q_SUBMITTED),
+					 move_to(1, STORE_Q_ACCEPTED),
+					 move_to(1, STORE_Q_ACCEPTED) };
+	struct store_queue_part_set s[3] = { part_to(1, 1, STORE_Q_SUBMITTED, SL_NULL),
+					     part_to(1, 1, STORE_Q_ACCEPTED, SL("k1")),
+					     part_to(1, 2, STORE_Q_ACCEPTED, SL("k2")) };
+	struct store_queue_count n = { .op = RIG_OP(STORE_QUEUE_COUNT) };
+	struct store_op *tail = &p.op;
+
+	chain(&tail, &s[0].op);
+	chain(&tail, &m[0].op);
+	chain(&tail, &n.op); /* and a read between sees what came before it */
+	chain(&tail, &m[1].op);
+	chain(&tail, &s[1].op);
+	chain(&tail, &s[2].op);
+	DO(p);
+	assert_int_equal(n.n_r[STORE_Q_SUBMITTED], 1);
+	check_gathered(r, 1, STORE_Q_ACCEPTED, STORE_Q_ACCEPTED, true);
+	check_counts(r, 1, 0);
+	/* delivered in one step, then taken up again, then delivered: parts before moves and after
+	 */
+	for (unsigned i = 0; i < 2; i++) {
+		s[0] = part_to(1, 1, STORE_Q_DELIVERED, SL("k1"));
+		m[0] = move_to(1, STORE_Q_DELIVERED);
+		s[0].op.group_next = &m[0].op;
+		DO(s[0]);
+		check_gathered(r, 1, STORE_Q_DELIVERED, STORE_Q_DELIVERED, false);
+		check_counts(r, 0, 1);
+		s[0] = part_to(1, 1, STORE_Q_ACCEPTED, SL("k1"));
+		m[0] = move_to(1, STORE_Q_ACCEPTED);
+		m[0].op.group_next = &s[0].op;
+		s[0].op.group_next = NULL;
+		DO(m[0]);
+		check_gathered(r, 1, STORE_Q_ACCEPTED, STORE_Q_ACCEPTED, true);
+		check_counts(r, 1, 0);
+	}
+	/* a change of an entry that was not there is not one of the entry that is made next */
+	m[0] = move_to(2, STORE_Q_FAILED);
+	p = queue_entry(2, SL("c2"));
+	m[0].op.group_next = &p.op;
+	DO(m[0]);
+	check_counts(r, 1, 0);
+	assert_int_equal(rig_sql(r, "SELECT state FROM progress WHERE id=2"), STORE_Q_QUEUED);
+}
+
+/* So many entries in one transaction that the buffer of changes grows. */
+static void test_queue_many(void **state)
+{
+	struct store_rig *r = *state;
+	enum { N = 700 };
+	static struct store_queue_put p[N];
+	static struct store_queue_move m[N];
+	struct store_op *tail;
+
+	for (unsigned i = 0; i < N; i++) {
+		p[i] = queue_entry((uint64_t)(i + 1) << 22, SL_NULL);
+		m[i] = move_to((uint64_t)(i + 1) << 22, i % STORE_Q_STATES);
+	}
+	tail = &p[0].op;
+	for (unsigned i = 1; i < N; i++)
+		chain(&tail, &p[i].op);
+	for (unsigned i = 0; i < N; i++)
+		chain(&tail, &m[i].op);
+	DO(p[0]);
+	for (unsigned i = 0; i < STORE_Q_STATES; i++) {
+		char sql[100];
+		snprintf(sql, sizeof(sql),
+			 "SELECT count(*) FROM progress WHERE state=%u AND ((id>>22)-1)%%6=%u", i,
+			 i);
+		assert_int_equal(rig_sql(r, sql), N / STORE_Q_STATES + (i < N % STORE_Q_STATES));
+	}
+}
+
 static void test_queue_load(void **state)
 {
 	struct store_rig *r = *state;
@@ -1039,6 +1174,8 @@ int main(void)
 		SMS(test_queue_put_get),
 		SMS(test_queue_move),
 		SMS(test_queue_part),
+		SMS(test_queue_gathered),
+		SMS(test_queue_many),
 		SMS(test_queue_load),
 		SMS(test_queue_purge),
 		SMS(test_outbox),

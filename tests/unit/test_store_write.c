@@ -13,6 +13,7 @@
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <cmocka.h>
 
 #define DO(op_) assert_int_equal(rig_do(r, &(op_).op), 0)
@@ -418,6 +419,38 @@ static void test_seen_max(void **state)
 	}
 }
 
+/* ---- the write-ahead log ---- */
+
+/* 100 MB of mail: the log is copied away beside the writer and starts again, again and again. */
+static void test_log_bounded(void **state)
+{
+	struct store_rig *r = *state;
+	enum { ROUNDS = 500, N = 50 };
+	static char stanza[4000];
+	struct stat st;
+	char wal[200];
+	off_t largest = 0;
+
+	memset(stanza, 'x', sizeof(stanza));
+	snprintf(wal, sizeof(wal), "%s-wal", r->path);
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		struct store_mail_put m[N];
+		for (unsigned k = 0; k < N; k++) {
+			m[k] = mail(1 + i * N + k);
+			m[k].stanza = sl_mk(stanza, sizeof(stanza));
+			m[k].op.group_next = k + 1 < N ? &m[k + 1].op : NULL;
+		}
+		DO(m[0]);
+		if (stat(wal, &st) == 0 && st.st_size > largest)
+			largest = st.st_size;
+	}
+	assert_int_equal(mail_count(r), ROUNDS * N);
+	assert_true(largest > 1 << 20);
+	assert_true(largest < 70 << 20); /* 16,000 pages and one transaction */
+	assert_int_equal(stat(r->path, &st), 0);
+	assert_true(st.st_size > 30 << 20);
+}
+
 /* ---- a disk that fails ---- */
 
 struct bad_file {
@@ -740,7 +773,7 @@ int main(void)
 		T(test_group_atomic),  T(test_group_reads),     T(test_begin_fails),
 		T(test_commit_fails),  T(test_commit_fails_sm), T(test_purge_fails),
 		T(test_batch_gathers), T4(test_batch_max),      T4(test_batch_fails),
-		T(test_close_commits), T(test_bus_gone),        T(test_seen_max),
+		T(test_close_commits), T(test_bus_gone),        T(test_seen_max), T(test_log_bounded),
 		DISK(test_disk_full),  DISK(test_write_fails),  DISK(test_sync_fails),
 		T(test_many_workers),
 	};

@@ -80,6 +80,8 @@ static const struct doc stanzas[] = {
 	{ "<![CDATA[ ]]>", "!bad-format" },
 	{ " &#10;<a/>", "!bad-format" },
 	{ " x]]>", "!bad-format" },
+	{ "<a/> &", "E<a" C "/>!bad-format" },
+	{ "\xc3", "!bad-format" },
 	{ "<!-- c -->", "!restricted-xml" },
 	{ "<a><!-- c --></a>", "!restricted-xml" },
 	{ "<?pi data?>", "!restricted-xml" },

@@ -16,10 +16,34 @@
 #define BACKOFF_MAX_MS   10000u
 #define TCP_ACK_POLL_MS  50u
 
-enum { ST_BACKOFF, ST_CONNECTING, ST_HEADER, ST_FEATURES, ST_AUTH, ST_HANDSHAKE, ST_BIND_HEADER, ST_BIND_FEATURES,
-       ST_ENABLE, ST_UP, ST_STOPPED };
-enum { EV_RETRY, EV_CONNECTED, EV_HEADER_SASL, EV_HEADER_0114, EV_FEATURES, EV_SUCCESS, EV_REFUSED, EV_HANDSHAKE,
-       EV_ENABLED, EV_NO_SM, EV_LOST, EV_TIMEOUT, EV_STOP };
+enum {
+	ST_BACKOFF,
+	ST_CONNECTING,
+	ST_HEADER,
+	ST_FEATURES,
+	ST_AUTH,
+	ST_HANDSHAKE,
+	ST_BIND_HEADER,
+	ST_BIND_FEATURES,
+	ST_ENABLE,
+	ST_UP,
+	ST_STOPPED
+};
+enum {
+	EV_RETRY,
+	EV_CONNECTED,
+	EV_HEADER_SASL,
+	EV_HEADER_0114,
+	EV_FEATURES,
+	EV_SUCCESS,
+	EV_REFUSED,
+	EV_HANDSHAKE,
+	EV_ENABLED,
+	EV_NO_SM,
+	EV_LOST,
+	EV_TIMEOUT,
+	EV_STOP
+};
 
 struct sent {
 	uint64_t cookie;
@@ -43,7 +67,7 @@ struct component {
 	struct loop_timer timer, tcp_ack;
 	struct loop_task ack_task;
 	uint32_t backoff_ms;
-	uint32_t stream;             /* generation: tickets of older ones are ignored */
+	uint32_t stream; /* generation: tickets of older ones are ignored */
 	bool custody, was_up, paused;
 	bool ack_due, request_due, request_out;
 	/* incoming: done flags of stanzas h+1 ... in_seq, one octet each */
@@ -63,7 +87,9 @@ static int open_stream(struct component *c);
 
 static const struct conn_ops conn_ops;
 static const struct xml_stream_ops xml_ops;
-static const struct xml_limits limits = { .stanza_octets = 1u << 20, .depth = 64, .attrs = 64, .nodes = 16384 };
+static const struct xml_limits limits = {
+	.stanza_octets = 1u << 20, .depth = 64, .attrs = 64, .nodes = 16384
+};
 
 static void resolved(void *arg, int rc, const struct addrinfo *addr)
 {
@@ -85,7 +111,8 @@ static int act_connect(void *self, const void *ev)
 
 	UNUSED(ev);
 	if (c->unix_path) {
-		if (conn_connect_unix(c->loop, c->unix_path, &conn_ops, c, c->out_octets, &c->conn, &e) == 0)
+		if (conn_connect_unix(c->loop, c->unix_path, &conn_ops, c, c->out_octets, &c->conn,
+				      &e) == 0)
 			return 0;
 		c->why = "cannot connect to the core's socket";
 		return -1;
@@ -105,7 +132,9 @@ static int act_auth(void *self, const void *ev)
 	struct component *c = self;
 
 	UNUSED(ev);
-	return conn_write(c->conn, SL("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>"));
+	return conn_write(
+		c->conn,
+		SL("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>"));
 }
 
 /* XEP-0114: hex SHA-1 of the stream id and the secret. ev: the id (struct sl). */
@@ -120,9 +149,11 @@ static int act_handshake(void *self, const void *ev)
 	int rc = -1;
 
 	buf_init(&out, 256);
-	if (m && EVP_DigestInit_ex(m, EVP_sha1(), NULL) == 1 && EVP_DigestUpdate(m, id->p, id->n) == 1 &&
-	    EVP_DigestUpdate(m, c->secret.p, c->secret.n) == 1 && EVP_DigestFinal_ex(m, md, &n) == 1 &&
-	    buf_add(&out, SL("<handshake>")) == 0 && hex_encode(&out, sl_mk((const char *)md, n)) == 0 &&
+	if (m && EVP_DigestInit_ex(m, EVP_sha1(), NULL) == 1 &&
+	    EVP_DigestUpdate(m, id->p, id->n) == 1 &&
+	    EVP_DigestUpdate(m, c->secret.p, c->secret.n) == 1 &&
+	    EVP_DigestFinal_ex(m, md, &n) == 1 && buf_add(&out, SL("<handshake>")) == 0 &&
+	    hex_encode(&out, sl_mk((const char *)md, n)) == 0 &&
 	    buf_add(&out, SL("</handshake>")) == 0)
 		rc = conn_write(c->conn, buf_sl(&out));
 	EVP_MD_CTX_free(m);
@@ -155,7 +186,8 @@ static int go_up(struct component *c, bool custody)
 	c->was_up = true;
 	c->backoff_ms = BACKOFF_MIN_MS;
 	c->h = c->in_seq = c->acked = 0;
-	log_ev(LOG_L_INFO, "component.up", KC("domain", c->domain), KC("custody", custody ? "yes" : "no"));
+	log_ev(LOG_L_INFO, "component.up", KC("domain", c->domain),
+	       KC("custody", custody ? "yes" : "no"));
 	if (!custody)
 		loop_timer_set(c->loop, &c->tcp_ack, TCP_ACK_POLL_MS, on_tcp_ack_timer);
 	c->ops->on_up(c->arg, custody);
@@ -185,7 +217,8 @@ static int act_refused(void *self, const void *ev)
 	return -1;
 }
 
-/* Whatever leads to BACKOFF or STOPPED - a loss, a time-out, an action that failed - ends the stream here. */
+/* Whatever leads to BACKOFF or STOPPED - a loss, a time-out, an action that failed - ends the
+ * stream here. */
 static void entered(void *self, uint8_t from, uint8_t to)
 {
 	struct component *c = self;
@@ -197,35 +230,38 @@ static void entered(void *self, uint8_t from, uint8_t to)
 		stream_drop(c);
 }
 
-/* ---- the machine ------------------------------------------------------------------------------ */
+/* ---- the machine ------------------------------------------------------------------------------
+ */
 
 static const struct fsm_row component_rows[] = {
-	/* state            event           next              guard act            spec      rearm */
-	{ ST_BACKOFF,       EV_TIMEOUT,     ST_CONNECTING,    NULL, act_connect,   "COMP-1", false },
-	{ ST_BACKOFF,       EV_RETRY,       ST_CONNECTING,    NULL, act_connect,   "COMP-1", false },
-	{ ST_CONNECTING,    EV_CONNECTED,   ST_HEADER,        NULL, act_open,      "COMP-2", false },
-	{ ST_HEADER,        EV_HEADER_SASL, ST_FEATURES,      NULL, NULL,          "COMP-3", false },
-	{ ST_HEADER,        EV_HEADER_0114, ST_HANDSHAKE,     NULL, act_handshake, "XEP-0114 2", false },
-	{ ST_FEATURES,      EV_FEATURES,    ST_AUTH,          NULL, act_auth,      "COMP-3", false },
-	{ ST_AUTH,          EV_SUCCESS,     ST_BIND_HEADER,   NULL, act_restart,   "COMP-3", false },
-	{ ST_AUTH,          EV_REFUSED,     ST_BACKOFF,       NULL, act_refused,   "COMP-4", false },
-	{ ST_BIND_HEADER,   EV_HEADER_SASL, ST_BIND_FEATURES, NULL, NULL,          "COMP-3", false },
-	{ ST_BIND_FEATURES, EV_FEATURES,    ST_ENABLE,        NULL, act_enable,    "XEP-0198 3", false },
-	{ ST_HANDSHAKE,     EV_HANDSHAKE,   ST_ENABLE,        NULL, act_enable,    "COMP-5", false },
-	{ ST_HANDSHAKE,     EV_REFUSED,     ST_BACKOFF,       NULL, act_refused,   "COMP-4", false },
-	{ ST_ENABLE,        EV_ENABLED,     ST_UP,            NULL, act_up_sm,     "XEP-0198 3", false },
-	{ ST_ENABLE,        EV_NO_SM,       ST_UP,            NULL, act_up_plain,  "COMP-5", false },
-	{ ST_ENABLE,        EV_TIMEOUT,     ST_UP,            NULL, act_up_plain,  "COMP-5", false },
-	{ ST_BACKOFF,       EV_LOST,        ST_BACKOFF,       NULL, NULL,          "COMP-6", true },
-	{ FSM_ANY,          EV_LOST,        ST_BACKOFF,       NULL, NULL,          "COMP-6", false },
-	{ FSM_ANY,          EV_TIMEOUT,     ST_BACKOFF,       NULL, NULL,          "COMP-7", false },
-	{ FSM_ANY,          EV_STOP,        ST_STOPPED,       NULL, NULL,          "COMP-8", false },
+	/* state            event           next              guard act            spec      rearm
+	 */
+	{ ST_BACKOFF, EV_TIMEOUT, ST_CONNECTING, NULL, act_connect, "COMP-1", false },
+	{ ST_BACKOFF, EV_RETRY, ST_CONNECTING, NULL, act_connect, "COMP-1", false },
+	{ ST_CONNECTING, EV_CONNECTED, ST_HEADER, NULL, act_open, "COMP-2", false },
+	{ ST_HEADER, EV_HEADER_SASL, ST_FEATURES, NULL, NULL, "COMP-3", false },
+	{ ST_HEADER, EV_HEADER_0114, ST_HANDSHAKE, NULL, act_handshake, "XEP-0114 2", false },
+	{ ST_FEATURES, EV_FEATURES, ST_AUTH, NULL, act_auth, "COMP-3", false },
+	{ ST_AUTH, EV_SUCCESS, ST_BIND_HEADER, NULL, act_restart, "COMP-3", false },
+	{ ST_AUTH, EV_REFUSED, ST_BACKOFF, NULL, act_refused, "COMP-4", false },
+	{ ST_BIND_HEADER, EV_HEADER_SASL, ST_BIND_FEATURES, NULL, NULL, "COMP-3", false },
+	{ ST_BIND_FEATURES, EV_FEATURES, ST_ENABLE, NULL, act_enable, "XEP-0198 3", false },
+	{ ST_HANDSHAKE, EV_HANDSHAKE, ST_ENABLE, NULL, act_enable, "COMP-5", false },
+	{ ST_HANDSHAKE, EV_REFUSED, ST_BACKOFF, NULL, act_refused, "COMP-4", false },
+	{ ST_ENABLE, EV_ENABLED, ST_UP, NULL, act_up_sm, "XEP-0198 3", false },
+	{ ST_ENABLE, EV_NO_SM, ST_UP, NULL, act_up_plain, "COMP-5", false },
+	{ ST_ENABLE, EV_TIMEOUT, ST_UP, NULL, act_up_plain, "COMP-5", false },
+	{ ST_BACKOFF, EV_LOST, ST_BACKOFF, NULL, NULL, "COMP-6", true },
+	{ FSM_ANY, EV_LOST, ST_BACKOFF, NULL, NULL, "COMP-6", false },
+	{ FSM_ANY, EV_TIMEOUT, ST_BACKOFF, NULL, NULL, "COMP-7", false },
+	{ FSM_ANY, EV_STOP, ST_STOPPED, NULL, NULL, "COMP-8", false },
 };
 
 enum { T_BACKOFF, T_CONNECT, T_STEP, T_ENABLE };
 
 static const struct fsm_timeout component_timeouts[] = {
-	[T_BACKOFF] = { "component_backoff", BACKOFF_MIN_MS, 1, BACKOFF_MAX_MS * 2, EV_TIMEOUT, "COMP-1" },
+	[T_BACKOFF] = { "component_backoff", BACKOFF_MIN_MS, 1, BACKOFF_MAX_MS * 2, EV_TIMEOUT,
+			"COMP-1" },
 	[T_CONNECT] = { "component_connect", 15000, 1000, 120000, EV_TIMEOUT, "COMP-7" },
 	[T_STEP] = { "component_step", 15000, 1000, 120000, EV_TIMEOUT, "COMP-7" },
 	[T_ENABLE] = { "component_enable", 3000, 100, 60000, EV_TIMEOUT, "COMP-5" },
@@ -246,10 +282,19 @@ static const struct fsm_state component_states[] = {
 };
 
 static const char *const component_events[] = {
-	[EV_RETRY] = "RETRY", [EV_CONNECTED] = "CONNECTED", [EV_HEADER_SASL] = "HEADER_SASL",
-	[EV_HEADER_0114] = "HEADER_0114", [EV_FEATURES] = "FEATURES", [EV_SUCCESS] = "SUCCESS",
-	[EV_REFUSED] = "REFUSED", [EV_HANDSHAKE] = "HANDSHAKE", [EV_ENABLED] = "ENABLED", [EV_NO_SM] = "NO_SM",
-	[EV_LOST] = "LOST", [EV_TIMEOUT] = "TIMEOUT", [EV_STOP] = "STOP",
+	[EV_RETRY] = "RETRY",
+	[EV_CONNECTED] = "CONNECTED",
+	[EV_HEADER_SASL] = "HEADER_SASL",
+	[EV_HEADER_0114] = "HEADER_0114",
+	[EV_FEATURES] = "FEATURES",
+	[EV_SUCCESS] = "SUCCESS",
+	[EV_REFUSED] = "REFUSED",
+	[EV_HANDSHAKE] = "HANDSHAKE",
+	[EV_ENABLED] = "ENABLED",
+	[EV_NO_SM] = "NO_SM",
+	[EV_LOST] = "LOST",
+	[EV_TIMEOUT] = "TIMEOUT",
+	[EV_STOP] = "STOP",
 };
 
 /* The server sent something that this state does not expect: drop the stream, try again. */
@@ -310,7 +355,8 @@ const struct fsm_def component_fsm = {
 	.index = &component_index,
 };
 
-/* ---- stream ------------------------------------------------------------------------------------ */
+/* ---- stream ------------------------------------------------------------------------------------
+ */
 
 static int open_stream(struct component *c)
 {
@@ -356,12 +402,14 @@ static void stream_drop(struct component *c)
 	c->backoff_ms = c->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : c->backoff_ms * 2;
 	if (c->was_up) {
 		c->was_up = false;
-		log_ev(LOG_L_WARN, "component.down", KC("domain", c->domain), KC("reason", c->why ? c->why : "closed"));
+		log_ev(LOG_L_WARN, "component.down", KC("domain", c->domain),
+		       KC("reason", c->why ? c->why : "closed"));
 		c->ops->on_down(c->arg, c->why ? c->why : "closed");
 	}
 }
 
-/* The parser cannot be freed inside its own callbacks: it goes when the next stream begins or at the end. */
+/* The parser cannot be freed inside its own callbacks: it goes when the next stream begins or at
+ * the end. */
 static void conn_connected(void *self)
 {
 	struct component *c = self;
@@ -435,7 +483,8 @@ static int on_open(void *self, const struct xml_node *root, struct sl content_ns
 	return c->conn ? 0 : -1;
 }
 
-/* ---- XEP-0198 ----------------------------------------------------------------------------------- */
+/* ---- XEP-0198 -----------------------------------------------------------------------------------
+ */
 
 static void flush_acks(struct loop_task *t)
 {
@@ -620,7 +669,8 @@ int component_send(struct component *c, struct sl xml, uint64_t cookie)
 
 	if (c->fsm.state != ST_UP || !c->conn)
 		return E_STATE;
-	if (buf_add(&c->sent, sl_mk((const char *)&s, sizeof(s))) < 0 || conn_write(c->conn, xml) < 0) {
+	if (buf_add(&c->sent, sl_mk((const char *)&s, sizeof(s))) < 0 ||
+	    conn_write(c->conn, xml) < 0) {
 		c->why = "the server does not read";
 		conn_kill(c->conn);
 		return E_LIMIT;
@@ -632,7 +682,8 @@ int component_send(struct component *c, struct sl xml, uint64_t cookie)
 	return 0;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------- */
+/* ---- life
+ * ---------------------------------------------------------------------------------------- */
 
 static int copy_cfg(struct component *c, const struct component_cfg *cfg)
 {
@@ -642,13 +693,14 @@ static int copy_cfg(struct component *c, const struct component_cfg *cfg)
 	c->port = cfg->port;
 	c->out_octets = cfg->out_octets ? cfg->out_octets : 4u << 20;
 	c->inflight_max = cfg->inflight_max ? cfg->inflight_max : 4096;
-	if (!c->domain || !c->host || (cfg->unix_path.n && !c->unix_path) || secret_set(&c->secret, cfg->secret) < 0)
+	if (!c->domain || !c->host || (cfg->unix_path.n && !c->unix_path) ||
+	    secret_set(&c->secret, cfg->secret) < 0)
 		return E_NOMEM;
 	return 0;
 }
 
-int component_new(struct loop *l, struct resolver *r, const struct component_cfg *cfg, const struct component_ops *ops, void *arg,
-		  struct component **c_r, struct err *e)
+int component_new(struct loop *l, struct resolver *r, const struct component_cfg *cfg,
+		  const struct component_ops *ops, void *arg, struct component **c_r, struct err *e)
 {
 	struct component *c = calloc(1, sizeof(*c));
 	int rc = fsm_def_prepare(&component_fsm, e);

@@ -1,12 +1,15 @@
-/* component.h - the client end of the component seam (DESIGN section 5): a translator's stream to its XMPP server.
+/* component.h - the client end of the component seam (DESIGN section 5): a translator's stream to
+ * its XMPP server.
  *
- * To our core: a Unix socket, a version 1.0 stream, SASL EXTERNAL, XEP-0198. To a foreign server: TCP and XEP-0114;
- * <enable/> is tried and timed out, because Prosody refuses it and ejabberd does not answer. The life of the stream is
- * a row table (rules COMP-n, docs/rules/component.md); it reconnects by itself with back-off and jitter.
+ * To our core: a Unix socket, a version 1.0 stream, SASL EXTERNAL, XEP-0198. To a foreign server:
+ * TCP and XEP-0114; <enable/> is tried and timed out, because Prosody refuses it and ejabberd does
+ * not answer. The life of the stream is a row table (rules COMP-n, docs/rules/component.md); it
+ * reconnects by itself with back-off and jitter.
  *
- * Custody: each incoming stanza has a ticket; h covers it when the owner has called component_done for it and all before it.
- * Each outgoing stanza has a cookie; on_acked gives it back when the server's h covers it (without XEP-0198: when the peer's
- * TCP has the bytes). At a new stream nothing is remembered: the owner sends its outbox again (CUST-9).
+ * Custody: each incoming stanza has a ticket; h covers it when the owner has called component_done
+ * for it and all before it. Each outgoing stanza has a cookie; on_acked gives it back when the
+ * server's h covers it (without XEP-0198: when the peer's TCP has the bytes). At a new stream
+ * nothing is remembered: the owner sends its outbox again (CUST-9).
  *
  * Thread: the loop's. */
 #ifndef TANDEM_TRANSLATORS_COMPONENT_H
@@ -19,12 +22,13 @@ struct component;
 
 struct component_cfg { /* copied */
 	struct sl domain;
-	struct sl unix_path;      /* set: our core */
-	struct sl host;           /* else XEP-0114 over TCP (numeric address or name) */
+	struct sl unix_path; /* set: our core */
+	struct sl host;      /* else XEP-0114 over TCP (numeric address or name) */
 	uint16_t port;
-	struct sl secret;         /* XEP-0114 */
-	size_t out_octets;        /* output limit; 0: 4 MiB */
-	uint32_t inflight_max;    /* incoming stanzas without component_done before reading pauses; 0: 4096 */
+	struct sl secret;      /* XEP-0114 */
+	size_t out_octets;     /* output limit; 0: 4 MiB */
+	uint32_t inflight_max; /* incoming stanzas without component_done before reading pauses; 0:
+				  4096 */
 };
 
 struct component_ticket {
@@ -42,14 +46,17 @@ struct component_ops {
 struct resolver;
 
 /* r: for host names; may be NULL with a Unix socket. Starts to connect at once. */
-int component_new(struct loop *l, struct resolver *r, const struct component_cfg *cfg, const struct component_ops *ops, void *arg,
-		  struct component **c_r, struct err *e);
+int component_new(struct loop *l, struct resolver *r, const struct component_cfg *cfg,
+		  const struct component_ops *ops, void *arg, struct component **c_r,
+		  struct err *e);
 /* Closes the stream; no callbacks any more. */
 void component_free(struct component **c);
 bool component_is_up(const struct component *c);
-/* xml: one complete stanza in the content namespace, borrowed. 0; E_STATE: not up; E_LIMIT: the server does not read (the stream is reset, on_down follows). */
+/* xml: one complete stanza in the content namespace, borrowed. 0; E_STATE: not up; E_LIMIT: the
+ * server does not read (the stream is reset, on_down follows). */
 int component_send(struct component *c, struct sl xml, uint64_t cookie);
-/* Also for a stanza without promise: cookie 0 is never reported. A ticket of an earlier stream is ignored. */
+/* Also for a stanza without promise: cookie 0 is never reported. A ticket of an earlier stream is
+ * ignored. */
 void component_done(struct component *c, struct component_ticket t);
 const char *component_state(const struct component *c);
 

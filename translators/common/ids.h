@@ -1,5 +1,6 @@
-/* ids.h - time-sortable 64-bit ids of a translator's queue and outbox: milliseconds << 20 | counter, always growing, also
- * when the clock steps back; after a restart ids_floor sets the least. One thread. */
+/* ids.h - time-sortable 64-bit ids of a translator's queue and outbox: milliseconds << 20 |
+ * counter, always growing, also when the clock steps back; after a restart ids_floor sets the
+ * least. One thread. */
 #ifndef TANDEM_TRANSLATORS_IDS_H
 #define TANDEM_TRANSLATORS_IDS_H
 

@@ -1,4 +1,5 @@
-/* numplan.c - see numplan.h. Two hash tables over one entry: by number, and by account (a chain, oldest first). */
+/* numplan.c - see numplan.h. Two hash tables over one entry: by number, and by account (a chain,
+ * oldest first). */
 #include "translators/common/numplan.h"
 
 #include "appliance/base/hash.h"
@@ -41,7 +42,9 @@ static int strip(struct sl in, char *dst, size_t cap, size_t *n_r, struct err *e
 		if (c == ' ' || c == '-' || c == '.' || c == '(' || c == ')')
 			continue;
 		if (!digit && !(c == '+' && n == 0))
-			return err_set(e, E_SYNTAX, "ADDR-3", "a number has digits only, with + in front for its country code");
+			return err_set(
+				e, E_SYNTAX, "ADDR-3",
+				"a number has digits only, with + in front for its country code");
 		if (n + 1 >= cap)
 			return err_set(e, E_SYNTAX, "ADDR-3", "a number has at most 15 digits");
 		dst[n++] = c;
@@ -56,7 +59,8 @@ static int finish_e164(struct sl cc, struct sl rest, char dst[NUMBER_MAX], struc
 	size_t n = cc.n + rest.n;
 
 	if (n < 5 || n > 15)
-		return err_set(e, E_SYNTAX, "ADDR-3", "a number has 5 to 15 digits, this one has %zu", n);
+		return err_set(e, E_SYNTAX, "ADDR-3",
+			       "a number has 5 to 15 digits, this one has %zu", n);
 	if ((cc.n ? cc.p[0] : rest.p[0]) == '0')
 		return err_set(e, E_SYNTAX, "ADDR-3", "no country code begins with 0");
 	snprintf(dst, NUMBER_MAX, "+%.*s%.*s", SLARG(cc), SLARG(rest));
@@ -79,7 +83,8 @@ int number_normalise(const struct numplan *np, struct sl in, char dst[NUMBER_MAX
 		return err_set(e, E_SYNTAX, "ADDR-3", "an empty number");
 	if (np->intl_prefix.n && sl_starts(s, np->intl_prefix) && n > np->intl_prefix.n)
 		return finish_e164(SL_NULL, sl_sub(s, np->intl_prefix.n, n), dst, e);
-	if (np->country_code.n && np->national_prefix.n && sl_starts(s, np->national_prefix) && n > 8)
+	if (np->country_code.n && np->national_prefix.n && sl_starts(s, np->national_prefix) &&
+	    n > 8)
 		return finish_e164(np->country_code, sl_sub(s, np->national_prefix.n, n), dst, e);
 	if (n >= 3 && n <= 8)
 		return sl_to_cstr(s, dst, NUMBER_MAX);
@@ -245,13 +250,16 @@ struct sl numbers_of(const struct numbers *n, struct sl jid, struct sl *link_r)
 	return sl_cstr(en->number);
 }
 
-void numbers_each_of(const struct numbers *n, struct sl jid, void (*fn)(void *arg, struct sl number, struct sl jid, struct sl link), void *arg)
+void numbers_each_of(const struct numbers *n, struct sl jid,
+		     void (*fn)(void *arg, struct sl number, struct sl jid, struct sl link),
+		     void *arg)
 {
 	struct account *a = find_account(n, jid);
 
 	if (!a)
 		return;
-	LIST_FOREACH(it, tmp, &a->numbers) {
+	LIST_FOREACH(it, tmp, &a->numbers)
+	{
 		struct entry *en = LIST_ENTRY(it, struct entry, of);
 		fn(arg, sl_cstr(en->number), jid, sl_cstr(en->link));
 	}

@@ -17,8 +17,9 @@ struct numplan {
 
 #define NUMBER_MAX 21 /* '+', 15 digits of E.164, room for longer service numbers, and a NUL */
 
-/* Normalise what a person or a network wrote. Result, NUL-terminated, in dst: "+" and 5 to 15 digits, or a short
- * code of 3 to 8 digits without "+". E_SYNTAX: no number (the reason in e). Rule ADDR-1. */
+/* Normalise what a person or a network wrote. Result, NUL-terminated, in dst: "+" and 5 to 15
+ * digits, or a short code of 3 to 8 digits without "+". E_SYNTAX: no number (the reason in e). Rule
+ * ADDR-1. */
 int number_normalise(const struct numplan *np, struct sl in, char dst[NUMBER_MAX], struct err *e);
 
 struct numbers; /* the table */
@@ -30,9 +31,12 @@ int numbers_set(struct numbers *n, struct sl number, struct sl jid, struct sl li
 void numbers_del(struct numbers *n, struct sl number);
 /* The owner's bare JID, or SL_NULL. Borrowed until the next change. */
 struct sl numbers_owner(const struct numbers *n, struct sl number);
-/* The account's oldest number and (if link_r) the link that it is bound to. SL_NULL: none. Rule ADDR-2. */
+/* The account's oldest number and (if link_r) the link that it is bound to. SL_NULL: none. Rule
+ * ADDR-2. */
 struct sl numbers_of(const struct numbers *n, struct sl jid, struct sl *link_r);
-void numbers_each_of(const struct numbers *n, struct sl jid, void (*fn)(void *arg, struct sl number, struct sl jid, struct sl link), void *arg);
+void numbers_each_of(const struct numbers *n, struct sl jid,
+		     void (*fn)(void *arg, struct sl number, struct sl jid, struct sl link),
+		     void *arg);
 size_t numbers_count(const struct numbers *n);
 
 #endif

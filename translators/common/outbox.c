@@ -1,8 +1,9 @@
 /* outbox.c - see outbox.h.
  *
- * While `reading` pages are being read in id order; what is committed meanwhile is found by the next page, because ids grow in the
- * order of submission and the store commits in that order. When a page comes back short and nothing was committed since it was
- * asked for, the outbox is caught up and committed stanzas are sent at once. */
+ * While `reading` pages are being read in id order; what is committed meanwhile is found by the
+ * next page, because ids grow in the order of submission and the store commits in that order. When
+ * a page comes back short and nothing was committed since it was asked for, the outbox is caught up
+ * and committed stanzas are sent at once. */
 #include "translators/common/outbox.h"
 
 #include "appliance/base/log.h"
@@ -17,7 +18,7 @@ struct outbox {
 	struct store *store;
 	struct ids *ids;
 	struct component *to;
-	uint64_t cursor;          /* all up to here were sent on this stream */
+	uint64_t cursor; /* all up to here were sent on this stream */
 	size_t in_flight;
 	bool reading, behind, closing;
 	struct store_outbox_load load;
@@ -141,7 +142,8 @@ static void del_done(struct store_op *op)
 {
 	struct del *d = op->arg;
 
-	/* A row that could not be deleted is sent again at the next stream; its origin-id makes that harmless. */
+	/* A row that could not be deleted is sent again at the next stream; its origin-id makes
+	 * that harmless. */
 	if (op->rc < 0)
 		log_ev(LOG_L_ERROR, "outbox.delete.failed", KI("rows", d->op.n));
 	d->o->dels_open--;
@@ -214,7 +216,8 @@ static void put_done(struct store_op *op)
 	free(p);
 }
 
-struct store_op *outbox_op(struct outbox *o, uint64_t id, struct sl key, struct sl xml, void (*committed)(void *arg, int rc), void *arg)
+struct store_op *outbox_op(struct outbox *o, uint64_t id, struct sl key, struct sl xml,
+			   void (*committed)(void *arg, int rc), void *arg)
 {
 	struct put *p = calloc(1, sizeof(*p));
 

@@ -1,4 +1,5 @@
-/* quota.c - see quota.h. Tokens are counted in 60,000ths, so that a millisecond adds per_minute of them. */
+/* quota.c - see quota.h. Tokens are counted in 60,000ths, so that a millisecond adds per_minute of
+ * them. */
 #include "translators/common/quota.h"
 
 #include "appliance/base/hash.h"

@@ -10,14 +10,14 @@
 #include "appliance/loop/tls.h"
 #include "translators/sms/sms.h"
 
-
 #define STOP_WAIT_MS   2000u
 #define STOP_POLL_MS   20u
 #define NUMBERS_PAGE   1000u
 #define PURGE_EVERY_MS 60000u
 #define PURGE_ROWS     2000u
 
-/* ---- bearers ---------------------------------------------------------------------------------- */
+/* ---- bearers ----------------------------------------------------------------------------------
+ */
 
 unsigned app_bearer_slot(const struct sms_app *a, const struct bearer *b)
 {
@@ -51,7 +51,8 @@ struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bo
 			return bearer_room(b) ? b : NULL;
 		if (bearer_room(b) == 0)
 			continue;
-		if (!best || len > best_len || (len == best_len && bearer_cost(b) < bearer_cost(best))) {
+		if (!best || len > best_len ||
+		    (len == best_len && bearer_cost(b) < bearer_cost(best))) {
 			best = b;
 			best_len = len;
 		}
@@ -64,7 +65,8 @@ unsigned app_encodings(const struct sms_app *a, struct sl number)
 	unsigned encs = ~0u, any = 0;
 
 	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
-		if (a->bearer[i] && bearer_serves(a->bearer[i], number) && bearer_encodings(a->bearer[i])) {
+		if (a->bearer[i] && bearer_serves(a->bearer[i], number) &&
+		    bearer_encodings(a->bearer[i])) {
 			encs &= bearer_encodings(a->bearer[i]);
 			any = 1;
 		}
@@ -116,7 +118,8 @@ static void on_receipt(void *arg, struct bearer *b, const struct sms_receipt *r,
 	outcome_receipt(a->outcome, b, r, token);
 }
 
-static const struct bearer_ops bearer_ops = { on_state, on_room, on_result, on_message, on_receipt };
+static const struct bearer_ops bearer_ops = { on_state, on_room, on_result, on_message,
+					      on_receipt };
 
 static int bearer_slot_new(struct sms_app *a, struct sl name, unsigned *slot_r, struct err *e)
 {
@@ -136,7 +139,8 @@ int app_bearer_add(struct sms_app *a, const struct config_link *l, bool from_con
 	int rc = bearer_slot_new(a, l->name, &slot, e);
 
 	if (rc == 0)
-		rc = bearer_smpp_new(a->loop, a->resolver, l, &a->np, &bearer_ops, a, &a->bearer[slot], e);
+		rc = bearer_smpp_new(a->loop, a->resolver, l, &a->np, &bearer_ops, a,
+				     &a->bearer[slot], e);
 	if (rc == 0) {
 		a->bearer_from_config[slot] = from_config;
 		a->nbearers++;
@@ -204,7 +208,8 @@ static int add_config_bearers(struct sms_app *a, struct err *e)
 	return rc ? rc : add_radio(a, e);
 }
 
-/* ---- the core's side ------------------------------------------------------------------------------ */
+/* ---- the core's side
+ * ------------------------------------------------------------------------------ */
 
 static void core_up(void *arg, bool custody)
 {
@@ -238,7 +243,8 @@ static const struct component_ops core_ops = { core_up, core_down, core_stanza, 
 
 static int connect_core(struct sms_app *a, struct err *e)
 {
-	struct component_cfg c = { .domain = a->cfg->sms.domain, .unix_path = SL(JAIL_CORE_SOCKET) };
+	struct component_cfg c = { .domain = a->cfg->sms.domain,
+				   .unix_path = SL(JAIL_CORE_SOCKET) };
 	char host[CONFIG_HOST_MAX];
 
 	if (a->cfg->sms.server.n) {
@@ -252,17 +258,20 @@ static int connect_core(struct sms_app *a, struct err *e)
 	return component_new(a->loop, a->resolver, &c, &core_ops, a, &a->core, e);
 }
 
-/* ---- start ------------------------------------------------------------------------------------------ */
+/* ---- start
+ * ------------------------------------------------------------------------------------------ */
 
 static void set_numplan(struct sms_app *a)
 {
-	a->np = (struct numplan){ a->cfg->sms.country_code, a->cfg->sms.international_prefix, a->cfg->sms.national_prefix };
+	a->np = (struct numplan){ a->cfg->sms.country_code, a->cfg->sms.international_prefix,
+				  a->cfg->sms.national_prefix };
 }
 
 void sms_commit_failed(struct sms_app *a, const char *what)
 {
 	sms_count(a, SMS_CNT_STORE_FAILED);
-	log_ev(LOG_L_ERROR, "sms.commit.failed", KC("what", what), KC("hint", "is the disk full? it is tried again"));
+	log_ev(LOG_L_ERROR, "sms.commit.failed", KC("what", what),
+	       KC("hint", "is the disk full? it is tried again"));
 }
 
 /* Wait for one operation while starting: nothing else runs yet. */
@@ -292,7 +301,8 @@ static int load_numbers(struct sms_app *a, struct err *e)
 		int rc = store_sync(a, &op.op, STORE_NUMBER_LIST, e);
 		n = rc == 0 ? op.n_r : 0;
 		for (unsigned i = 0; i < n && rc == 0; i++)
-			rc = numbers_set(a->numbers, op.row_r[i].number, op.row_r[i].jid, op.row_r[i].link);
+			rc = numbers_set(a->numbers, op.row_r[i].number, op.row_r[i].jid,
+					 op.row_r[i].link);
 		if (n)
 			sl_to_cstr(op.row_r[n - 1].number, after, sizeof(after));
 		store_op_fini(&op.op);
@@ -313,8 +323,10 @@ static int load_links(struct sms_app *a, struct err *e)
 		struct err le = { 0 };
 		json_error_t je;
 		json_t *j = json_loadb(op.row_r[i].settings.p, op.row_r[i].settings.n, 0, &je);
-		if (!j || config_link_from_json(j, &l, &le) < 0 || app_bearer_add(a, l, false, &le) < 0)
-			log_ev(LOG_L_ERROR, "sms.link.ignored", KS("link", op.row_r[i].name), KE(&le));
+		if (!j || config_link_from_json(j, &l, &le) < 0 ||
+		    app_bearer_add(a, l, false, &le) < 0)
+			log_ev(LOG_L_ERROR, "sms.link.ignored", KS("link", op.row_r[i].name),
+			       KE(&le));
 		config_link_free(&l);
 		json_decref(j);
 	}
@@ -327,7 +339,9 @@ int app_start(struct sms_app *a, struct err *e)
 	set_numplan(a);
 	if (!a->traces.next)
 		list_init(&a->traces);
-	struct store_cfg sc = { .engine = "sqlite", .path = "sms.db", .schema = STORE_SMS, .readers = 2 };
+	struct store_cfg sc = {
+		.engine = "sqlite", .path = "sms.db", .schema = STORE_SMS, .readers = 2
+	};
 	int rc = loop_new((enum loop_backend)a->cfg->event_backend, &a->loop, e);
 
 	if (rc == 0)
@@ -340,8 +354,10 @@ int app_start(struct sms_app *a, struct err *e)
 	}
 	if (rc == 0)
 		rc = resolver_new(a->loop, &a->resolver, e);
-	if (rc == 0 && (numbers_new(&a->numbers) < 0 || quota_new(&a->quota) < 0 || out_new(a, &a->out) < 0 || outcome_new(a, &a->outcome) < 0 ||
-			in_new(a, &a->in) < 0 || outbox_new(a->loop, a->store, &a->ids, &a->outbox) < 0))
+	if (rc == 0 &&
+	    (numbers_new(&a->numbers) < 0 || quota_new(&a->quota) < 0 || out_new(a, &a->out) < 0 ||
+	     outcome_new(a, &a->outcome) < 0 || in_new(a, &a->in) < 0 ||
+	     outbox_new(a->loop, a->store, &a->ids, &a->outbox) < 0))
 		rc = err_set(e, E_NOMEM, NULL, "out of memory");
 	if (rc == 0)
 		rc = load_numbers(a, e);
@@ -356,7 +372,8 @@ int app_start(struct sms_app *a, struct err *e)
 	return connect_core(a, e);
 }
 
-/* ---- record keeping ------------------------------------------------------------------------------------ */
+/* ---- record keeping
+ * ------------------------------------------------------------------------------------ */
 
 static void purged(struct store_op *op)
 {
@@ -383,7 +400,8 @@ static void on_purge(struct loop_timer *t)
 	store_submit(a->store, &a->purge.op);
 }
 
-/* ---- reload, stop --------------------------------------------------------------------------------------- */
+/* ---- reload, stop
+ * --------------------------------------------------------------------------------------- */
 
 struct diff {
 	struct sms_app *a;
@@ -433,7 +451,8 @@ static int on_reload(void *self, const struct config *cfg, struct err *e)
 	return 0;
 }
 
-/* The answers of what is in flight are worth a short wait: each one saved is no ambiguous message. */
+/* The answers of what is in flight are worth a short wait: each one saved is no ambiguous message.
+ */
 static void on_stop_poll(struct loop_timer *t)
 {
 	struct sms_app *a = container_of(t, struct sms_app, stop_timer);
@@ -479,7 +498,11 @@ int sms_main(int argc, char **argv)
 {
 	static struct sms_app app;
 	struct sms_app *a = &app;
-	struct child_def def = { .name = "tandem-sms", .who = CONFIG_SMS, .commands = sms_commands(), .reload = on_reload, .stop = on_stop };
+	struct child_def def = { .name = "tandem-sms",
+				 .who = CONFIG_SMS,
+				 .commands = sms_commands(),
+				 .reload = on_reload,
+				 .stop = on_stop };
 	struct err e = { 0 };
 
 	if (argc > 1) {

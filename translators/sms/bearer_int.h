@@ -1,4 +1,5 @@
-/* bearer_int.h - what a kind of bearer (bearer_smpp.c, bearer_radio.c) fills in for bearer.c. Nobody else includes it. */
+/* bearer_int.h - what a kind of bearer (bearer_smpp.c, bearer_radio.c) fills in for bearer.c.
+ * Nobody else includes it. */
 #ifndef TANDEM_SMS_BEARER_INT_H
 #define TANDEM_SMS_BEARER_INT_H
 

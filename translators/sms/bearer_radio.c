@@ -1,4 +1,5 @@
-/* bearer_radio.c - radios of hal/ as bearers of the queue. Today: the sim driver's handsets of the configuration.
+/* bearer_radio.c - radios of hal/ as bearers of the queue. Today: the sim driver's handsets of the
+ * configuration.
  *
  * Numbers go through as they are; the radio's references are the message ids. */
 #include "appliance/base/clock.h"
@@ -28,7 +29,8 @@ static const struct radio *cself_of(const struct bearer *b)
 	return (const struct radio *)b;
 }
 
-/* ---- from the radio ----------------------------------------------------------------------------------- */
+/* ---- from the radio
+ * ----------------------------------------------------------------------------------- */
 
 static void radio_state(void *arg, struct hal_radio *r, bool up, const char *why)
 {
@@ -41,12 +43,17 @@ static void radio_state(void *arg, struct hal_radio *r, bool up, const char *why
 	x->b.ops->on_state(x->b.arg, &x->b);
 }
 
-static void sms_sent(void *arg, struct hal_radio *r, uint64_t cookie, enum hal_result res, struct sl reference, const char *text)
+static void sms_sent(void *arg, struct hal_radio *r, uint64_t cookie, enum hal_result res,
+		     struct sl reference, const char *text)
 {
-	static const enum part_result map[] = { [HAL_OK] = PART_ACCEPTED, [HAL_TEMPORARY] = PART_TEMPORARY, [HAL_PERMANENT] = PART_PERMANENT,
+	static const enum part_result map[] = { [HAL_OK] = PART_ACCEPTED,
+						[HAL_TEMPORARY] = PART_TEMPORARY,
+						[HAL_PERMANENT] = PART_PERMANENT,
 						[HAL_AMBIGUOUS] = PART_AMBIGUOUS };
 	struct radio *x = arg;
-	struct part_outcome o = { .result = map[res], .message_id = reference, .condition = "recipient-unavailable" };
+	struct part_outcome o = { .result = map[res],
+				  .message_id = reference,
+				  .condition = "recipient-unavailable" };
 
 	UNUSED(r);
 	snprintf(o.text, sizeof(o.text), "%s", text);
@@ -56,7 +63,8 @@ static void sms_sent(void *arg, struct hal_radio *r, uint64_t cookie, enum hal_r
 	x->b.ops->on_room(x->b.arg, &x->b);
 }
 
-static void sms_received(void *arg, struct hal_radio *r, uint64_t token, const struct hal_sms *m, uint64_t sent_ms)
+static void sms_received(void *arg, struct hal_radio *r, uint64_t token, const struct hal_sms *m,
+			 uint64_t sent_ms)
 {
 	struct radio *x = arg;
 	char from[NUMBER_MAX], to[NUMBER_MAX];
@@ -78,12 +86,16 @@ static int radio_key(const struct bearer *b, struct sl message_id, struct buf *d
 	return buf_addf(dst, "radio\n%.*s", SLARG(message_id));
 }
 
-static void sms_report(void *arg, struct hal_radio *r, uint64_t token, struct sl reference, enum hal_report what, const char *text)
+static void sms_report(void *arg, struct hal_radio *r, uint64_t token, struct sl reference,
+		       enum hal_report what, const char *text)
 {
-	static const enum receipt_state map[] = { [HAL_REPORT_DELIVERED] = RECEIPT_DELIVERED, [HAL_REPORT_FAILED] = RECEIPT_FAILED,
+	static const enum receipt_state map[] = { [HAL_REPORT_DELIVERED] = RECEIPT_DELIVERED,
+						  [HAL_REPORT_FAILED] = RECEIPT_FAILED,
 						  [HAL_REPORT_EXPIRED] = RECEIPT_EXPIRED };
 	struct radio *x = arg;
-	struct sms_receipt rc = { .nkeys = 1, .state = map[what], .condition = "recipient-unavailable" };
+	struct sms_receipt rc = { .nkeys = 1,
+				  .state = map[what],
+				  .condition = "recipient-unavailable" };
 	struct buf key;
 
 	UNUSED(r);
@@ -100,7 +112,8 @@ static void sms_report(void *arg, struct hal_radio *r, uint64_t token, struct sl
 	buf_free(&key);
 }
 
-/* ---- bearer -------------------------------------------------------------------------------------------- */
+/* ---- bearer
+ * -------------------------------------------------------------------------------------------- */
 
 static void radio_free_parts(struct bearer *b)
 {
@@ -167,9 +180,11 @@ static json_t *radio_describe(const struct bearer *b)
 {
 	const struct radio *x = cself_of(b);
 
-	return json_pack("{s:s, s:s, s:s, s:i, s:s, s:b, s:s, s:I, s:i, s:i, s:I, s:I, s:I, s:s}", "name", b->name, "type", "handset", "host", "",
-			 "port", 0, "system_id", "", "enabled", x->enabled, "state", radio_up(b) ? "BOUND" : "CLOSED", "since_ms",
-			 (json_int_t)x->since_ms, "window", 0, "in_flight", 0, "submitted", (json_int_t)x->submitted, "delivered",
+	return json_pack("{s:s, s:s, s:s, s:i, s:s, s:b, s:s, s:I, s:i, s:i, s:I, s:I, s:I, s:s}",
+			 "name", b->name, "type", "handset", "host", "", "port", 0, "system_id", "",
+			 "enabled", x->enabled, "state", radio_up(b) ? "BOUND" : "CLOSED",
+			 "since_ms", (json_int_t)x->since_ms, "window", 0, "in_flight", 0,
+			 "submitted", (json_int_t)x->submitted, "delivered",
 			 (json_int_t)x->delivered, "failed", (json_int_t)x->failed, "error", "");
 }
 
@@ -181,14 +196,18 @@ static void radio_enable(struct bearer *b, bool on)
 	b->ops->on_state(b->arg, b);
 }
 
-static const struct bearer_vt radio_vt = { radio_free_parts, radio_free, radio_submit, radio_answer, radio_up, radio_room, radio_serves,
-					   radio_key, radio_describe, radio_enable };
+static const struct bearer_vt radio_vt = { radio_free_parts, radio_free, radio_submit,
+					   radio_answer,     radio_up,   radio_room,
+					   radio_serves,     radio_key,  radio_describe,
+					   radio_enable };
 
-int bearer_radio_new(struct loop *l, const struct config *cfg, const struct numplan *np, const struct bearer_ops *ops, void *arg,
-		     struct bearer **b_r, struct err *e)
+int bearer_radio_new(struct loop *l, const struct config *cfg, const struct numplan *np,
+		     const struct bearer_ops *ops, void *arg, struct bearer **b_r, struct err *e)
 {
-	static const enum hal_sim_behaviour map[] = { [CONFIG_HANDSET_ANSWER] = HAL_SIM_ANSWER, [CONFIG_HANDSET_REPORT] = HAL_SIM_REPORT,
-						      [CONFIG_HANDSET_SILENT] = HAL_SIM_SILENT, [CONFIG_HANDSET_REFUSE] = HAL_SIM_REFUSE,
+	static const enum hal_sim_behaviour map[] = { [CONFIG_HANDSET_ANSWER] = HAL_SIM_ANSWER,
+						      [CONFIG_HANDSET_REPORT] = HAL_SIM_REPORT,
+						      [CONFIG_HANDSET_SILENT] = HAL_SIM_SILENT,
+						      [CONFIG_HANDSET_REFUSE] = HAL_SIM_REFUSE,
 						      [CONFIG_HANDSET_ABSENT] = HAL_SIM_ABSENT };
 	struct radio *x = calloc(1, sizeof(*x));
 	int rc;
@@ -199,9 +218,13 @@ int bearer_radio_new(struct loop *l, const struct config *cfg, const struct nump
 	}
 	x->cfg = config_ref(cfg);
 	for (uint32_t i = 0; i < cfg->nhandset; i++)
-		x->handset[i] = (struct hal_sim_handset){ cfg->handset[i].name, map[cfg->handset[i].behaviour], cfg->handset[i].answer,
+		x->handset[i] = (struct hal_sim_handset){ cfg->handset[i].name,
+							  map[cfg->handset[i].behaviour],
+							  cfg->handset[i].answer,
 							  cfg->handset[i].delay_ms };
-	x->b = (struct bearer){ .vt = &radio_vt, .ops = ops, .arg = arg, .name = "handsets", .cost = 0 };
+	x->b = (struct bearer){
+		.vt = &radio_vt, .ops = ops, .arg = arg, .name = "handsets", .cost = 0
+	};
 	x->host = (struct hal_host){ l, x, radio_state, sms_sent, sms_received, sms_report };
 	x->np = np;
 	x->enabled = true;

@@ -1,5 +1,5 @@
-/* bearer_smpp.c - an SMPP link (smpp_link.h) as a bearer of the queue: configuration, addresses, statuses and receipts in the queue's
- * terms. */
+/* bearer_smpp.c - an SMPP link (smpp_link.h) as a bearer of the queue: configuration, addresses,
+ * statuses and receipts in the queue's terms. */
 #include "appliance/base/buf.h"
 #include "appliance/base/clock.h"
 #include "appliance/base/log.h"
@@ -29,7 +29,8 @@ static const struct smpp *cself_of(const struct bearer *b)
 	return (const struct smpp *)b;
 }
 
-/* ---- from the link --------------------------------------------------------------------------------------- */
+/* ---- from the link
+ * --------------------------------------------------------------------------------------- */
 
 static void on_state(void *arg, struct smpp_link *l, bool up, const char *why)
 {
@@ -37,7 +38,8 @@ static void on_state(void *arg, struct smpp_link *l, bool up, const char *why)
 
 	UNUSED(l);
 	x->since_ms = clock_wall_ms();
-	log_ev(up ? LOG_L_NOTICE : LOG_L_WARN, up ? "sms.link.up" : "sms.link.down", KC("link", x->b.name), KC("reason", why));
+	log_ev(up ? LOG_L_NOTICE : LOG_L_WARN, up ? "sms.link.up" : "sms.link.down",
+	       KC("link", x->b.name), KC("reason", why));
 	if (!x->closing)
 		x->b.ops->on_state(x->b.arg, &x->b);
 }
@@ -67,7 +69,8 @@ static enum part_result refused(uint32_t status)
 	return PART_TEMPORARY;
 }
 
-static void on_submit_result(void *arg, struct smpp_link *l, uint64_t cookie, enum smpp_result r, uint32_t status, struct sl message_id)
+static void on_submit_result(void *arg, struct smpp_link *l, uint64_t cookie, enum smpp_result r,
+			     uint32_t status, struct sl message_id)
 {
 	struct smpp *x = arg;
 	struct part_outcome o = { .message_id = message_id };
@@ -80,7 +83,8 @@ static void on_submit_result(void *arg, struct smpp_link *l, uint64_t cookie, en
 	case SMPP_RESULT_REFUSED:
 		o.result = refused(status);
 		o.condition = smpp_status_find(status)->condition;
-		snprintf(o.text, sizeof(o.text), "%s (%s, 0x%x)", smpp_status_find(status)->text, smpp_status_find(status)->name, status);
+		snprintf(o.text, sizeof(o.text), "%s (%s, 0x%x)", smpp_status_find(status)->text,
+			 smpp_status_find(status)->name, status);
 		break;
 	case SMPP_RESULT_UNSENT:
 		o.result = PART_UNSENT;
@@ -96,7 +100,10 @@ static void on_deliver(void *arg, struct smpp_link *l, const struct smpp_in *m, 
 {
 	struct smpp *x = arg;
 	char from[NUMBER_MAX], to[NUMBER_MAX];
-	struct sms_in in = { .from = m->from, .to = m->to, .from_alphanumeric = m->from_alphanumeric, .body = m->body };
+	struct sms_in in = { .from = m->from,
+			     .to = m->to,
+			     .from_alphanumeric = m->from_alphanumeric,
+			     .body = m->body };
 
 	UNUSED(l);
 	if (!m->from_alphanumeric && number_normalise(x->np, m->from, from, NULL) == 0)
@@ -121,15 +128,19 @@ static void receipt_words(const struct smpp_receipt *r, struct sms_receipt *out)
 {
 	const struct smpp_message_state *s = r->state;
 
-	out->state = !s || s->outcome == SMPP_OUTCOME_PENDING ? RECEIPT_INTERMEDIATE : s->outcome == SMPP_OUTCOME_DELIVERED ? RECEIPT_DELIVERED :
-		     s->outcome == SMPP_OUTCOME_EXPIRED ? RECEIPT_EXPIRED : RECEIPT_FAILED;
+	out->state = !s || s->outcome == SMPP_OUTCOME_PENDING ? RECEIPT_INTERMEDIATE
+		     : s->outcome == SMPP_OUTCOME_DELIVERED   ? RECEIPT_DELIVERED
+		     : s->outcome == SMPP_OUTCOME_EXPIRED     ? RECEIPT_EXPIRED
+							      : RECEIPT_FAILED;
 	out->condition = s ? s->condition : NULL;
 	if (!s)
 		snprintf(out->text, sizeof(out->text), "a receipt without a state");
 	else if (r->err.n && r->err.n <= 8)
-		snprintf(out->text, sizeof(out->text), "%s (%s, network error %.*s)", s->text ? s->text : "delivered", s->name, SLARG(r->err));
+		snprintf(out->text, sizeof(out->text), "%s (%s, network error %.*s)",
+			 s->text ? s->text : "delivered", s->name, SLARG(r->err));
 	else
-		snprintf(out->text, sizeof(out->text), "%s (%s)", s->text ? s->text : "delivered", s->name);
+		snprintf(out->text, sizeof(out->text), "%s (%s)", s->text ? s->text : "delivered",
+			 s->name);
 }
 
 static void on_receipt(void *arg, struct smpp_link *l, const struct smpp_receipt *r, uint64_t token)
@@ -158,9 +169,12 @@ static void on_receipt(void *arg, struct smpp_link *l, const struct smpp_receipt
 	buf_free(&b);
 }
 
-static const struct smpp_link_ops link_ops = { on_state, on_ready, on_submit_result, on_deliver, on_receipt };
+static const struct smpp_link_ops link_ops = { on_state, on_ready, on_submit_result, on_deliver,
+					       on_receipt };
 
-/* ---- bearer ------------------------------------------------------------------------------------------------ */
+/* ---- bearer
+ * ------------------------------------------------------------------------------------------------
+ */
 
 static void smpp_free_parts(struct bearer *b)
 {
@@ -183,7 +197,11 @@ static void smpp_free(struct bearer *b)
 static int smpp_submit(struct bearer *b, const struct sms_part *p, uint64_t cookie)
 {
 	struct smpp *x = self_of(b);
-	struct smpp_out m = { .from = p->from, .to = p->to, .body = p->body, .want_receipt = p->want_receipt, .validity_s = p->validity_s };
+	struct smpp_out m = { .from = p->from,
+			      .to = p->to,
+			      .body = p->body,
+			      .want_receipt = p->want_receipt,
+			      .validity_s = p->validity_s };
 	struct err e = { 0 };
 	int rc = x->link ? smpp_link_submit(x->link, &m, cookie, &e) : E_AGAIN;
 
@@ -193,7 +211,9 @@ static int smpp_submit(struct bearer *b, const struct sms_part *p, uint64_t cook
 static void smpp_answer(struct bearer *b, uint64_t token, int rc)
 {
 	struct smpp *x = self_of(b);
-	uint32_t status = rc == 0 ? SMPP_ESME_ROK : rc == E_NOTFOUND ? SMPP_ESME_RINVDSTADR : SMPP_ESME_RX_T_APPN;
+	uint32_t status = rc == 0            ? SMPP_ESME_ROK
+			  : rc == E_NOTFOUND ? SMPP_ESME_RINVDSTADR
+					     : SMPP_ESME_RX_T_APPN;
 
 	if (x->link)
 		smpp_link_deliver_done(x->link, token, status);
@@ -236,11 +256,14 @@ static json_t *smpp_describe(const struct bearer *b)
 {
 	const struct smpp *x = cself_of(b);
 	const struct smpp_counts *n = smpp_link_counts(x->link);
-	json_t *o = json_pack("{s:s, s:s, s:s, s:i, s:s, s:b, s:s, s:I, s:i, s:i, s:I, s:I, s:I, s:s}", "name", b->name, "type", "smpp", "host",
-			      x->cfg->host.p, "port", (int)x->cfg->port, "system_id", x->cfg->system_id.p, "enabled", x->enabled, "state",
-			      smpp_link_state(x->link), "since_ms", (json_int_t)x->since_ms, "window", (int)x->cfg->window, "in_flight",
-			      (int)smpp_link_in_flight(x->link), "submitted", (json_int_t)n->submitted, "delivered", (json_int_t)n->delivered,
-			      "failed", (json_int_t)n->refused, "error", smpp_link_why(x->link));
+	json_t *o = json_pack(
+		"{s:s, s:s, s:s, s:i, s:s, s:b, s:s, s:I, s:i, s:i, s:I, s:I, s:I, s:s}", "name",
+		b->name, "type", "smpp", "host", x->cfg->host.p, "port", (int)x->cfg->port,
+		"system_id", x->cfg->system_id.p, "enabled", x->enabled, "state",
+		smpp_link_state(x->link), "since_ms", (json_int_t)x->since_ms, "window",
+		(int)x->cfg->window, "in_flight", (int)smpp_link_in_flight(x->link), "submitted",
+		(json_int_t)n->submitted, "delivered", (json_int_t)n->delivered, "failed",
+		(json_int_t)n->refused, "error", smpp_link_why(x->link));
 
 	if (o)
 		json_object_set_new(o, "rate", json_real(smpp_link_rate(x->link)));
@@ -255,31 +278,47 @@ static void smpp_enable(struct bearer *b, bool on)
 	smpp_link_enable(x->link, on);
 }
 
-static const struct bearer_vt smpp_vt = { smpp_free_parts, smpp_free, smpp_submit, smpp_answer, smpp_up, smpp_room, smpp_serves, smpp_key,
-					  smpp_describe, smpp_enable };
+static const struct bearer_vt smpp_vt = { smpp_free_parts, smpp_free,  smpp_submit, smpp_answer,
+					  smpp_up,         smpp_room,  smpp_serves, smpp_key,
+					  smpp_describe,   smpp_enable };
 
-/* ---- configuration -------------------------------------------------------------------------------------------- */
+/* ---- configuration
+ * -------------------------------------------------------------------------------------------- */
 
 static void session_cfg(const struct config_link *c, struct smpp_link_cfg *l)
 {
-	static const enum smpp_alphabet alphabets[] = { [CONFIG_ALPHABET_GSM7] = SMPP_ALPHABET_GSM7,
-							[CONFIG_ALPHABET_LATIN1] = SMPP_ALPHABET_LATIN1,
-							[CONFIG_ALPHABET_ASCII] = SMPP_ALPHABET_ASCII };
+	static const enum smpp_alphabet alphabets[] = {
+		[CONFIG_ALPHABET_GSM7] = SMPP_ALPHABET_GSM7,
+		[CONFIG_ALPHABET_LATIN1] = SMPP_ALPHABET_LATIN1,
+		[CONFIG_ALPHABET_ASCII] = SMPP_ALPHABET_ASCII
+	};
 
 	*l = (struct smpp_link_cfg){
-		.session = { .name = c->name, .system_id = c->system_id, .password = c->password, .system_type = c->system_type,
-			     .window = c->window, .session_init_ms = c->bind_seconds * 1000u, .response_ms = c->response_seconds * 1000u,
-			     .enquire_ms = c->enquire_link_seconds * 1000u, .backoff_min_ms = c->reconnect_min_seconds * 1000u,
+		.session = { .name = c->name,
+			     .system_id = c->system_id,
+			     .password = c->password,
+			     .system_type = c->system_type,
+			     .window = c->window,
+			     .session_init_ms = c->bind_seconds * 1000u,
+			     .response_ms = c->response_seconds * 1000u,
+			     .enquire_ms = c->enquire_link_seconds * 1000u,
+			     .backoff_min_ms = c->reconnect_min_seconds * 1000u,
 			     .backoff_max_ms = c->reconnect_max_seconds * 1000u,
-			     .flow = { .max_rate = c->rate, .pause_max_ms = c->throttle_seconds * 1000u } },
-		.sms = { .alphabet = alphabets[c->alphabet], .source_ton = (uint8_t)c->source_ton, .source_npi = (uint8_t)c->source_npi,
-			 .dest_ton = (uint8_t)c->destination_ton, .dest_npi = (uint8_t)c->destination_npi },
-		.host = c->host, .port = (uint16_t)c->port,
+			     .flow = { .max_rate = c->rate,
+				       .pause_max_ms = c->throttle_seconds * 1000u } },
+		.sms = { .alphabet = alphabets[c->alphabet],
+			 .source_ton = (uint8_t)c->source_ton,
+			 .source_npi = (uint8_t)c->source_npi,
+			 .dest_ton = (uint8_t)c->destination_ton,
+			 .dest_npi = (uint8_t)c->destination_npi },
+		.host = c->host,
+		.port = (uint16_t)c->port,
 	};
 }
 
-int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link *settings, const struct numplan *np,
-		    const struct bearer_ops *ops, void *arg, struct bearer **b_r, struct err *e)
+int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link *settings,
+		    const struct numplan *np, const struct bearer_ops *ops, void *arg,
+		    struct bearer **b_r, struct err *e)
 {
 	struct smpp *x = calloc(1, sizeof(*x));
 	struct smpp_link_cfg lc;
@@ -293,7 +332,8 @@ int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link
 	if (rc == 0)
 		rc = config_link_copy(settings, &x->cfg, e);
 	if (rc == 0 && settings->tls != CONFIG_LINK_TLS_OFF)
-		rc = tls_ctx_client(settings->ca, settings->tls == CONFIG_LINK_TLS_VERIFY, SL_NULL, SL_NULL, &tls, e);
+		rc = tls_ctx_client(settings->ca, settings->tls == CONFIG_LINK_TLS_VERIFY, SL_NULL,
+				    SL_NULL, &tls, e);
 	if (rc == 0) {
 		session_cfg(x->cfg, &lc);
 		lc.tls = tls;

@@ -5,14 +5,16 @@
 #include "appliance/child/child.h"
 #include "translators/sms/sms.h"
 
-static const char *const state_names[STORE_Q_STATES] = { "queued", "submitted", "accepted", "delivered", "failed", "expired" };
+static const char *const state_names[STORE_Q_STATES] = { "queued",    "submitted", "accepted",
+							 "delivered", "failed",    "expired" };
 
 static json_t *js(struct sl s)
 {
 	return json_stringn_nocheck(s.p ? s.p : "", s.n);
 }
 
-/* ---- numbers ------------------------------------------------------------------------------------- */
+/* ---- numbers
+ * ------------------------------------------------------------------------------------- */
 
 struct number_req {
 	struct store_number_put put;
@@ -29,14 +31,16 @@ static void number_req_free(struct number_req *n)
 	free(n);
 }
 
-static struct number_req *number_req_new(struct sms_app *a, struct child_req *r, struct sl jid, struct sl link)
+static struct number_req *number_req_new(struct sms_app *a, struct child_req *r, struct sl jid,
+					 struct sl link)
 {
 	struct number_req *n = calloc(1, sizeof(*n));
 	struct arena *ar = arena_new(512, 16384);
 	struct jid j;
 	struct err e = { 0 };
 
-	if (!n || !ar || jid_parse(ar, jid, &j, &e) < 0 || !(n->jid = sl_dup(j.bare)) || !(n->link = sl_dup(link))) {
+	if (!n || !ar || jid_parse(ar, jid, &j, &e) < 0 || !(n->jid = sl_dup(j.bare)) ||
+	    !(n->link = sl_dup(link))) {
 		child_fail(r, e.code ? E_SYNTAX : E_NOMEM, "%s", e.code ? e.text : "out of memory");
 		arena_free(&ar);
 		if (n)
@@ -56,8 +60,10 @@ static void number_put_done(struct store_op *op)
 	if (op->rc < 0)
 		child_fail(n->r, op->rc, "the number could not be stored");
 	else if (n->put.taken_r)
-		child_fail(n->r, E_EXISTS, "%s belongs to %.*s", n->number, SLARG(n->put.taken_by_r));
-	else if (numbers_set(n->a->numbers, sl_cstr(n->number), sl_cstr(n->jid), sl_cstr(n->link)) < 0)
+		child_fail(n->r, E_EXISTS, "%s belongs to %.*s", n->number,
+			   SLARG(n->put.taken_by_r));
+	else if (numbers_set(n->a->numbers, sl_cstr(n->number), sl_cstr(n->jid), sl_cstr(n->link)) <
+		 0)
 		child_fail(n->r, E_NOMEM, "out of memory");
 	else
 		child_answer(n->r, json_pack("{s:s, s:s}", "jid", n->jid, "number", n->number));
@@ -70,7 +76,8 @@ static void number_set(void *self, struct child_req *r, json_t *args)
 	struct sms_app *a = self;
 	struct sl jid = SL_NULL, number = SL_NULL, link = SL_NULL;
 	struct err e = { 0 };
-	const struct child_arg spec[] = { { "jid", CHILD_STR, true, JID_MAX, &jid }, { "number", CHILD_STR, true, 64, &number },
+	const struct child_arg spec[] = { { "jid", CHILD_STR, true, JID_MAX, &jid },
+					  { "number", CHILD_STR, true, 64, &number },
 					  { "link", CHILD_STR, false, 64, &link } };
 	struct number_req *n;
 
@@ -105,7 +112,8 @@ static void number_del_done(struct store_op *op)
 			sl_to_cstr(s, number, sizeof(number));
 			numbers_del(n->a->numbers, sl_cstr(number));
 		}
-		child_answer(n->r, json_pack("{s:s, s:i}", "jid", n->jid, "numbers", (int)n->del.n_r));
+		child_answer(n->r,
+			     json_pack("{s:s, s:i}", "jid", n->jid, "numbers", (int)n->del.n_r));
 	}
 	store_op_fini(op);
 	number_req_free(n);
@@ -160,7 +168,8 @@ static void number_get(void *self, struct child_req *r, json_t *args)
 	if (child_args(r, spec, ARRAY_LEN(spec)) < 0)
 		return;
 	rows = json_array();
-	json_array_foreach(jids, i, j) {
+	json_array_foreach(jids, i, j)
+	{
 		struct number_collect c = { rows, sl_cstr(json_string_value(j)) };
 		numbers_each_of(a->numbers, c.jid, collect_number, &c);
 	}
@@ -183,14 +192,16 @@ struct import {
 
 static void refuse_row(json_t *refused, const char *jid, const char *code, const char *text)
 {
-	json_array_append_new(refused, json_pack("{s:s, s:s, s:s}", "jid", jid, "code", code, "text", text));
+	json_array_append_new(refused,
+			      json_pack("{s:s, s:s, s:s}", "jid", jid, "code", code, "text", text));
 }
 
 static void import_check(struct import *im)
 {
 	if (im->open || !im->submitted)
 		return;
-	child_answer(im->r, json_pack("{s:i, s:o}", "added", (int)im->added, "refused", im->refused));
+	child_answer(im->r,
+		     json_pack("{s:i, s:o}", "added", (int)im->added, "refused", im->refused));
 	free(im);
 }
 
@@ -203,9 +214,11 @@ static void import_row_done(struct store_op *op)
 	if (op->rc < 0) {
 		refuse_row(im->refused, row->jid, e_name(op->rc), "could not be stored");
 	} else if (row->put.taken_r) {
-		snprintf(text, sizeof(text), "%s belongs to %.*s", row->number, SLARG(row->put.taken_by_r));
+		snprintf(text, sizeof(text), "%s belongs to %.*s", row->number,
+			 SLARG(row->put.taken_by_r));
 		refuse_row(im->refused, row->jid, "exists", text);
-	} else if (numbers_set(im->a->numbers, sl_cstr(row->number), sl_cstr(row->jid), SL_NULL) == 0) {
+	} else if (numbers_set(im->a->numbers, sl_cstr(row->number), sl_cstr(row->jid), SL_NULL) ==
+		   0) {
 		im->added++;
 	}
 	store_op_fini(op);
@@ -216,15 +229,18 @@ static void import_row_done(struct store_op *op)
 
 static bool import_prepare(struct sms_app *a, struct import_row *row, json_t *j, json_t *refused)
 {
-	const char *jid = json_string_value(json_object_get(j, "jid")), *number = json_string_value(json_object_get(j, "number"));
+	const char *jid = json_string_value(json_object_get(j, "jid")),
+		   *number = json_string_value(json_object_get(j, "number"));
 	struct arena *ar = arena_new(512, 16384);
 	struct jid parsed;
 	struct err e = { 0 };
 	bool ok = jid && number && ar && jid_parse(ar, sl_cstr(jid), &parsed, &e) == 0 &&
-		  number_normalise(&a->np, sl_cstr(number), row->number, &e) == 0 && (row->jid = sl_dup(parsed.bare)) != NULL;
+		  number_normalise(&a->np, sl_cstr(number), row->number, &e) == 0 &&
+		  (row->jid = sl_dup(parsed.bare)) != NULL;
 
 	if (!ok)
-		refuse_row(refused, jid ? jid : "", "syntax", e.code ? e.text : "jid and number are needed");
+		refuse_row(refused, jid ? jid : "", "syntax",
+			   e.code ? e.text : "jid and number are needed");
 	arena_free(&ar);
 	return ok;
 }
@@ -235,7 +251,8 @@ static void number_import(void *self, struct child_req *r, json_t *args)
 	json_t *numbers = NULL, *j;
 	bool replace = false;
 	size_t i;
-	const struct child_arg spec[] = { { "numbers", CHILD_ARRAY, true, 1000, &numbers }, { "replace", CHILD_BOOL, false, 1, &replace } };
+	const struct child_arg spec[] = { { "numbers", CHILD_ARRAY, true, 1000, &numbers },
+					  { "replace", CHILD_BOOL, false, 1, &replace } };
 	struct import *im;
 
 	UNUSED(args);
@@ -249,7 +266,8 @@ static void number_import(void *self, struct child_req *r, json_t *args)
 	im->a = a;
 	im->r = r;
 	im->refused = json_array();
-	json_array_foreach(numbers, i, j) {
+	json_array_foreach(numbers, i, j)
+	{
 		struct import_row *row = &im->row[i];
 		row->im = im;
 		if (!import_prepare(a, row, j, im->refused))
@@ -264,7 +282,8 @@ static void number_import(void *self, struct child_req *r, json_t *args)
 	import_check(im);
 }
 
-/* ---- links ----------------------------------------------------------------------------------------- */
+/* ---- links
+ * ----------------------------------------------------------------------------------------- */
 
 static void link_list(void *self, struct child_req *r, json_t *args)
 {
@@ -276,7 +295,8 @@ static void link_list(void *self, struct child_req *r, json_t *args)
 		json_t *d = a->bearer[i] ? bearer_describe(a->bearer[i]) : NULL;
 		if (!d)
 			continue;
-		json_object_set_new(d, "source", json_string(a->bearer_from_config[i] ? "config" : "command"));
+		json_object_set_new(d, "source",
+				    json_string(a->bearer_from_config[i] ? "config" : "command"));
 		json_array_append_new(rows, d);
 	}
 	child_answer(r, json_pack("{s:o}", "links", rows));
@@ -336,7 +356,8 @@ static void link_add(void *self, struct child_req *r, json_t *args)
 	l->name = sl_dup(l->link->name);
 	l->settings = json_dumps(args, JSON_COMPACT);
 	if (!l->name || !l->settings || app_bearer(a, l->link->name)) {
-		child_fail(r, l->name && l->settings ? E_EXISTS : E_NOMEM, "there is a link %s already", l->name ? l->name : "");
+		child_fail(r, l->name && l->settings ? E_EXISTS : E_NOMEM,
+			   "there is a link %s already", l->name ? l->name : "");
 		link_req_free(l);
 		return;
 	}
@@ -377,7 +398,9 @@ static void link_delete(void *self, struct child_req *r, json_t *args)
 		return;
 	}
 	if (a->bearer_from_config[app_bearer_slot(a, b)]) {
-		child_fail(r, E_DENIED, "the link %.*s is in tandem.conf: delete it there, then reload", SLARG(name));
+		child_fail(r, E_DENIED,
+			   "the link %.*s is in tandem.conf: delete it there, then reload",
+			   SLARG(name));
 		return;
 	}
 	l = calloc(1, sizeof(*l));
@@ -398,7 +421,8 @@ static void link_enable(void *self, struct child_req *r, json_t *args)
 	struct sms_app *a = self;
 	struct sl name = SL_NULL;
 	bool enabled = true;
-	const struct child_arg spec[] = { { "name", CHILD_STR, true, 64, &name }, { "enabled", CHILD_BOOL, true, 1, &enabled } };
+	const struct child_arg spec[] = { { "name", CHILD_STR, true, 64, &name },
+					  { "enabled", CHILD_BOOL, true, 1, &enabled } };
 	struct bearer *b;
 
 	UNUSED(args);
@@ -413,7 +437,8 @@ static void link_enable(void *self, struct child_req *r, json_t *args)
 	child_answer(r, json_pack("{s:o, s:b}", "name", js(name), "enabled", enabled));
 }
 
-/* ---- queue ------------------------------------------------------------------------------------------ */
+/* ---- queue
+ * ------------------------------------------------------------------------------------------ */
 
 static json_t *message_row(const struct store_queue_entry *q)
 {
@@ -422,7 +447,9 @@ static json_t *message_row(const struct store_queue_entry *q)
 
 	snprintf(id, sizeof(id), "%" PRIu64, q->id);
 	json_object_set_new(o, "message", json_string(id));
-	json_object_set_new(o, "state", json_string(q->state < STORE_Q_STATES ? state_names[q->state] : "unknown"));
+	json_object_set_new(
+		o, "state",
+		json_string(q->state < STORE_Q_STATES ? state_names[q->state] : "unknown"));
 	json_object_set_new(o, "from", js(q->from_jid));
 	json_object_set_new(o, "to", js(q->to_jid));
 	json_object_set_new(o, "from_number", js(q->from_number));
@@ -461,7 +488,8 @@ static void queue_count_done(struct store_op *op)
 	char next[24];
 
 	for (unsigned i = 0; i < STORE_Q_STATES; i++)
-		json_object_set_new(counts, state_names[i], json_integer((json_int_t)q->count.n_r[i]));
+		json_object_set_new(counts, state_names[i],
+				    json_integer((json_int_t)q->count.n_r[i]));
 	res = json_pack("{s:o, s:o}", "messages", q->rows, "counts", counts);
 	if (q->more) {
 		snprintf(next, sizeof(next), "%" PRIu64, q->last);
@@ -528,8 +556,10 @@ static void queue_list(void *self, struct child_req *r, json_t *args)
 	uint64_t limit = 100, from = 0;
 	unsigned mask = 0;
 	char norm[NUMBER_MAX] = "";
-	const struct child_arg spec[] = { { "state", CHILD_STR, false, 16, &state }, { "number", CHILD_STR, false, 40, &number },
-					  { "after", CHILD_STR, false, 20, &after }, { "limit", CHILD_UINT, false, 1000, &limit } };
+	const struct child_arg spec[] = { { "state", CHILD_STR, false, 16, &state },
+					  { "number", CHILD_STR, false, 40, &number },
+					  { "after", CHILD_STR, false, 20, &after },
+					  { "limit", CHILD_UINT, false, 1000, &limit } };
 	struct queue_req *q;
 
 	UNUSED(args);
@@ -537,7 +567,9 @@ static void queue_list(void *self, struct child_req *r, json_t *args)
 		return;
 	if (state_mask(state, &mask) < 0 || (after.n && sl_to_u64(after, UINT64_MAX, &from) < 0) ||
 	    (number.n && number_normalise(&a->np, number, norm, NULL) < 0)) {
-		child_fail(r, E_SYNTAX, "state is one of queued, submitted, accepted, delivered, failed, expired; after is a message id");
+		child_fail(
+			r, E_SYNTAX,
+			"state is one of queued, submitted, accepted, delivered, failed, expired; after is a message id");
 		return;
 	}
 	q = calloc(1, sizeof(*q));
@@ -563,15 +595,20 @@ static void queue_show_done(struct store_op *op)
 	json_t *m, *parts;
 
 	if (op->rc < 0 || !q->get.found_r) {
-		child_fail(q->r, op->rc < 0 ? op->rc : E_NOTFOUND, "there is no such message in the queue or its record");
+		child_fail(q->r, op->rc < 0 ? op->rc : E_NOTFOUND,
+			   "there is no such message in the queue or its record");
 	} else {
 		m = message_row(&q->get.entry_r);
 		parts = json_array();
 		for (unsigned i = 0; i < q->get.nparts_r; i++) {
 			const struct store_queue_part *p = &q->get.part_r[i];
-			json_array_append_new(parts, json_pack("{s:i, s:s, s:o, s:b}", "number", (int)p->number, "state",
-							       p->state < STORE_Q_STATES ? state_names[p->state] : "unknown", "message_id",
-							       js(p->message_id), "ambiguous", p->ambiguous));
+			json_array_append_new(parts, json_pack("{s:i, s:s, s:o, s:b}", "number",
+							       (int)p->number, "state",
+							       p->state < STORE_Q_STATES
+								       ? state_names[p->state]
+								       : "unknown",
+							       "message_id", js(p->message_id),
+							       "ambiguous", p->ambiguous));
 		}
 		json_object_set_new(m, "parts", parts);
 		child_answer(q->r, json_pack("{s:o}", "message", m));
@@ -628,11 +665,13 @@ static void add_id(void *arg, uint64_t id)
 	l->v[l->n++] = id;
 }
 
-static void queue_change(struct sms_app *a, struct child_req *r, int (*change)(struct out *o, uint64_t id), const char *cannot)
+static void queue_change(struct sms_app *a, struct child_req *r,
+			 int (*change)(struct out *o, uint64_t id), const char *cannot)
 {
 	json_t *messages = NULL, *m, *refused;
 	bool all = false;
-	const struct child_arg spec[] = { { "messages", CHILD_ARRAY, false, 1000, &messages }, { "all", CHILD_BOOL, false, 1, &all } };
+	const struct child_arg spec[] = { { "messages", CHILD_ARRAY, false, 1000, &messages },
+					  { "all", CHILD_BOOL, false, 1, &all } };
 	struct ids_list ids = { 0 };
 	unsigned changed = 0;
 	size_t i;
@@ -642,12 +681,15 @@ static void queue_change(struct sms_app *a, struct child_req *r, int (*change)(s
 	refused = json_array();
 	if (all)
 		out_each_queued(a->out, add_id, &ids);
-	json_array_foreach(messages, i, m) {
+	json_array_foreach(messages, i, m)
+	{
 		uint64_t id;
 		if (sl_to_u64(sl_cstr(json_string_value(m)), UINT64_MAX, &id) == 0)
 			add_id(&ids, id);
 		else
-			json_array_append_new(refused, json_pack("{s:O, s:s, s:s}", "message", m, "code", "syntax", "text", "not a message id"));
+			json_array_append_new(refused,
+					      json_pack("{s:O, s:s, s:s}", "message", m, "code",
+							"syntax", "text", "not a message id"));
 	}
 	for (i = 0; i < ids.n; i++) {
 		char text[24];
@@ -655,7 +697,9 @@ static void queue_change(struct sms_app *a, struct child_req *r, int (*change)(s
 		snprintf(text, sizeof(text), "%" PRIu64, ids.v[i]);
 		changed += rc == 0;
 		if (rc < 0 && !all)
-			json_array_append_new(refused, json_pack("{s:s, s:s, s:s}", "message", text, "code", e_name(rc), "text", cannot));
+			json_array_append_new(refused,
+					      json_pack("{s:s, s:s, s:s}", "message", text, "code",
+							e_name(rc), "text", cannot));
 	}
 	free(ids.v);
 	child_answer(r, json_pack("{s:i, s:o}", "changed", (int)changed, "refused", refused));
@@ -670,10 +714,12 @@ static void queue_retry(void *self, struct child_req *r, json_t *args)
 static void queue_drop(void *self, struct child_req *r, json_t *args)
 {
 	UNUSED(args);
-	queue_change(self, r, out_drop, "it is not waiting: what a network has cannot be taken back");
+	queue_change(self, r, out_drop,
+		     "it is not waiting: what a network has cannot be taken back");
 }
 
-/* ---- status, counters, trace ------------------------------------------------------------------------- */
+/* ---- status, counters, trace
+ * ------------------------------------------------------------------------- */
 
 static const char *const counter_names[] = {
 #define X(id, name, help) [id] = name,
@@ -692,7 +738,8 @@ static void counters(void *self, struct child_req *r, json_t *args)
 		json_object_set_new(o, counter_names[i], json_integer((json_int_t)a->counter[i]));
 	json_object_set_new(o, "sms.store.writes", json_integer((json_int_t)st.writes));
 	json_object_set_new(o, "sms.store.transactions", json_integer((json_int_t)st.transactions));
-	json_object_set_new(o, "sms.store.commit_us_max", json_integer((json_int_t)st.commit_us_max));
+	json_object_set_new(o, "sms.store.commit_us_max",
+			    json_integer((json_int_t)st.commit_us_max));
 	child_answer(r, o);
 }
 
@@ -704,10 +751,13 @@ static void status_done(struct store_op *op)
 
 	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
 		up += a->bearer[i] && bearer_up(a->bearer[i]);
-	child_answer(q->r, json_pack("{s:i, s:i, s:s, s:i, s:{s:I, s:I, s:I}}", "links_bound", (int)up, "links", (int)a->nbearers, "core",
-				     component_is_up(a->core) ? "up" : "down", "numbers", (int)numbers_count(a->numbers), "queue",
-				     "queued", (json_int_t)q->count.n_r[STORE_Q_QUEUED], "submitted",
-				     (json_int_t)q->count.n_r[STORE_Q_SUBMITTED], "accepted", (json_int_t)q->count.n_r[STORE_Q_ACCEPTED]));
+	child_answer(q->r, json_pack("{s:i, s:i, s:s, s:i, s:{s:I, s:I, s:I}}", "links_bound",
+				     (int)up, "links", (int)a->nbearers, "core",
+				     component_is_up(a->core) ? "up" : "down", "numbers",
+				     (int)numbers_count(a->numbers), "queue", "queued",
+				     (json_int_t)q->count.n_r[STORE_Q_QUEUED], "submitted",
+				     (json_int_t)q->count.n_r[STORE_Q_SUBMITTED], "accepted",
+				     (json_int_t)q->count.n_r[STORE_Q_ACCEPTED]));
 	store_op_fini(op);
 	free(q);
 }
@@ -754,14 +804,17 @@ void sms_trace_line(struct sms_app *a, struct sl jid, struct sl number, const ch
 {
 	struct sl bare = sl_sub(jid, 0, sl_find(jid, '/', 0));
 
-	LIST_FOREACH(it, tmp, &a->traces) {
+	LIST_FOREACH(it, tmp, &a->traces)
+	{
 		struct trace *t = LIST_ENTRY(it, struct trace, node);
-		bool hit = t->jid ? sl_eq(sl_cstr(t->jid), bare) : sl_eq(sl_cstr(t->number), number);
+		bool hit = t->jid ? sl_eq(sl_cstr(t->jid), bare)
+				  : sl_eq(sl_cstr(t->number), number);
 		if (!hit)
 			continue;
 		t->lines++;
 		if (child_cancelled(t->r) ||
-		    child_event(t->r, json_pack("{s:I, s:s}", "time_ms", (json_int_t)clock_wall_ms(), "line", line)) < 0)
+		    child_event(t->r, json_pack("{s:I, s:s}", "time_ms",
+						(json_int_t)clock_wall_ms(), "line", line)) < 0)
 			trace_end(t);
 	}
 }
@@ -771,7 +824,8 @@ static void trace(void *self, struct child_req *r, json_t *args)
 	struct sms_app *a = self;
 	struct sl jid = SL_NULL, number = SL_NULL;
 	uint64_t seconds = 60;
-	const struct child_arg spec[] = { { "jid", CHILD_STR, false, JID_MAX, &jid }, { "number", CHILD_STR, false, 64, &number },
+	const struct child_arg spec[] = { { "jid", CHILD_STR, false, JID_MAX, &jid },
+					  { "number", CHILD_STR, false, 64, &number },
 					  { "seconds", CHILD_UINT, false, 3600, &seconds } };
 	struct trace *t;
 
@@ -779,7 +833,8 @@ static void trace(void *self, struct child_req *r, json_t *args)
 	if (child_args(r, spec, ARRAY_LEN(spec)) < 0)
 		return;
 	t = calloc(1, sizeof(*t));
-	if (!t || (jid.n && !(t->jid = sl_dup(jid))) || (!jid.n && number_normalise(&a->np, number, t->number, NULL) < 0)) {
+	if (!t || (jid.n && !(t->jid = sl_dup(jid))) ||
+	    (!jid.n && number_normalise(&a->np, number, t->number, NULL) < 0)) {
 		if (t)
 			free(t->jid);
 		free(t);
@@ -794,11 +849,21 @@ static void trace(void *self, struct child_req *r, json_t *args)
 const struct child_command *sms_commands(void)
 {
 	static const struct child_command table[] = {
-		{ "status", status },           { "counters", counters },     { "trace", trace },
-		{ "number.set", number_set },   { "number.clear", number_clear }, { "number.get", number_get },
-		{ "number.import", number_import }, { "link.list", link_list }, { "link.add", link_add },
-		{ "link.delete", link_delete }, { "link.enable", link_enable }, { "queue.list", queue_list },
-		{ "queue.show", queue_show },   { "queue.retry", queue_retry }, { "queue.drop", queue_drop },
+		{ "status", status },
+		{ "counters", counters },
+		{ "trace", trace },
+		{ "number.set", number_set },
+		{ "number.clear", number_clear },
+		{ "number.get", number_get },
+		{ "number.import", number_import },
+		{ "link.list", link_list },
+		{ "link.add", link_add },
+		{ "link.delete", link_delete },
+		{ "link.enable", link_enable },
+		{ "queue.list", queue_list },
+		{ "queue.show", queue_show },
+		{ "queue.retry", queue_retry },
+		{ "queue.drop", queue_drop },
 		{ NULL, NULL },
 	};
 

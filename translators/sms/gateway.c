@@ -1,4 +1,5 @@
-/* gateway.c - every stanza from the core: messages go to the queue, iq and presence are answered (GW-n). */
+/* gateway.c - every stanza from the core: messages go to the queue, iq and presence are answered
+ * (GW-n). */
 #include "appliance/base/log.h"
 #include "translators/sms/sms.h"
 
@@ -37,22 +38,28 @@ static int iq_head(struct buf *b, const struct stanza *st, const char *type)
 	return rc;
 }
 
-static void answer_error(struct sms_app *a, const struct stanza *st, const char *type, const char *condition)
+static void answer_error(struct sms_app *a, const struct stanza *st, const char *type,
+			 const char *condition)
 {
 	struct buf b;
 	int rc = iq_head(&b, st, "error");
 
-	rc |= buf_addf(&b, "<error type='%s'><%s xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", type, condition);
+	rc |= buf_addf(
+		&b,
+		"<error type='%s'><%s xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
+		type, condition);
 	send(a, &b, rc);
 }
 
-static const char features_domain[] = "<identity category='gateway' type='sms' name='SMS'/>"
-				      "<feature var='http://jabber.org/protocol/disco#info'/>"
-				      "<feature var='http://jabber.org/protocol/disco#items'/>"
-				      "<feature var='urn:xmpp:ping'/><feature var='jabber:iq:version'/>";
-static const char features_number[] = "<identity category='client' type='sms'/>"
-				      "<feature var='http://jabber.org/protocol/disco#info'/>"
-				      "<feature var='urn:xmpp:receipts'/><feature var='urn:xmpp:ping'/>";
+static const char features_domain[] =
+	"<identity category='gateway' type='sms' name='SMS'/>"
+	"<feature var='http://jabber.org/protocol/disco#info'/>"
+	"<feature var='http://jabber.org/protocol/disco#items'/>"
+	"<feature var='urn:xmpp:ping'/><feature var='jabber:iq:version'/>";
+static const char features_number[] =
+	"<identity category='client' type='sms'/>"
+	"<feature var='http://jabber.org/protocol/disco#info'/>"
+	"<feature var='urn:xmpp:receipts'/><feature var='urn:xmpp:ping'/>";
 
 static void disco_info(struct sms_app *a, const struct stanza *st, struct xml_node *query)
 {
@@ -95,8 +102,10 @@ static void iq(struct sms_app *a, struct stanza *st)
 	else if (st->type == ST_GET && xml_is(p, NS_PING, SL("ping")))
 		simple_result(a, st, "");
 	else if (st->type == ST_GET && xml_is(p, NS_VERSION, SL("query")) && st->to.local.n == 0)
-		simple_result(a, st, "<query xmlns='jabber:iq:version'><name>Tandem SMS</name><version>" TANDEM_VERSION
-				     "</version></query>");
+		simple_result(
+			a, st,
+			"<query xmlns='jabber:iq:version'><name>Tandem SMS</name><version>" TANDEM_VERSION
+			"</version></query>");
 	else
 		answer_error(a, st, "cancel", "service-unavailable");
 }
@@ -120,7 +129,8 @@ static void presence_to(struct sms_app *a, const struct stanza *st, const char *
 static void presence(struct sms_app *a, struct stanza *st)
 {
 	char number[NUMBER_MAX];
-	bool known = st->to.local.n == 0 || number_normalise(&a->np, st->to.local, number, NULL) == 0;
+	bool known = st->to.local.n == 0 ||
+		     number_normalise(&a->np, st->to.local, number, NULL) == 0;
 
 	switch (st->type) {
 	case ST_SUBSCRIBE:
@@ -149,8 +159,10 @@ void gateway_stanza(struct sms_app *a, struct stanza *st, struct component_ticke
 		return;
 	}
 	if (is_message && st->to.local.n == 0 && xml_child(st->root, NS_STANZA, SL("body"))) {
-		outcome_refuse(a, st, SL_NULL, "item-not-found", "cancel",
-			       "Write to a telephone number, for example +15551234567@ and this domain.", t);
+		outcome_refuse(
+			a, st, SL_NULL, "item-not-found", "cancel",
+			"Write to a telephone number, for example +15551234567@ and this domain.",
+			t);
 		stanza_unref(&st);
 		return;
 	}

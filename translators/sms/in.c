@@ -1,26 +1,28 @@
-/* in.c - short messages become stanzas (MO-n). Nothing is answered to the network before it is committed.
+/* in.c - short messages become stanzas (MO-n). Nothing is answered to the network before it is
+ * committed.
  *
- * Fragments of long messages are kept in memory as well as in the store; the store has them for the next start. */
+ * Fragments of long messages are kept in memory as well as in the store; the store has them for the
+ * next start. */
 #include "appliance/base/clock.h"
 #include "appliance/base/enc.h"
 #include "appliance/base/log.h"
 #include "translators/sms/sms.h"
 
-#define GROUP_WAIT_MS   600000u /* MO-3 */
-#define GROUP_TRY_MS    10000u
-#define GROUPS_MAX      10000u
-#define OLD_ENOUGH_MS   60000u  /* MO-5 */
+#define GROUP_WAIT_MS 600000u /* MO-3 */
+#define GROUP_TRY_MS  10000u
+#define GROUPS_MAX    10000u
+#define OLD_ENOUGH_MS 60000u /* MO-5 */
 
 struct group { /* fragments of one long message */
 	struct hnode hn;
 	char *key;
 	struct in *in;
-	struct sl from, to;        /* in arena */
+	struct sl from, to; /* in arena */
 	bool from_alphanumeric;
 	uint64_t sent_ms, since_ms;
 	uint8_t total, have, committing;
 	bool finishing;
-	struct gsm_body *part;     /* total of them; data NULL: missing */
+	struct gsm_body *part; /* total of them; data NULL: missing */
 	struct arena *arena;
 	struct loop_timer timer;
 };
@@ -36,7 +38,7 @@ struct answer { /* who waits for a commit */
 	struct bearer *bearer;
 	char name[64];
 	uint64_t token;
-	struct group *group;       /* goes when the commit is good */
+	struct group *group; /* goes when the commit is good */
 	struct store_frag_del del;
 	unsigned open;
 	int rc;
@@ -45,7 +47,8 @@ struct answer { /* who waits for a commit */
 static void group_free(struct group *g);
 
 /* The bearer may have gone meanwhile. */
-static void answer_bearer(struct sms_app *a, const char *name, struct bearer *b, uint64_t token, int rc)
+static void answer_bearer(struct sms_app *a, const char *name, struct bearer *b, uint64_t token,
+			  int rc)
 {
 	if (b && app_bearer(a, sl_cstr(name)) == b)
 		bearer_answer(b, token, rc);
@@ -67,7 +70,8 @@ static void answered(struct answer *w, int rc)
 		if (w->rc == 0)
 			group_free(w->group);
 		else if (w->rc != E_CLOSED)
-			loop_timer_set(w->a->loop, &w->group->timer, GROUP_TRY_MS, w->group->timer.cb);
+			loop_timer_set(w->a->loop, &w->group->timer, GROUP_TRY_MS,
+				       w->group->timer.cb);
 	}
 	free(w);
 }
@@ -102,7 +106,8 @@ static int add_from(struct buf *b, struct sms_app *a, struct sl from, bool alpha
 	return rc;
 }
 
-static int build(struct buf *b, struct sms_app *a, const struct sms_in *m, struct sl owner, struct sl text, uint64_t id)
+static int build(struct buf *b, struct sms_app *a, const struct sms_in *m, struct sl owner,
+		 struct sl text, uint64_t id)
 {
 	uint64_t now = clock_wall_ms();
 	int rc = buf_add(b, SL("<message type='chat' from='"));
@@ -120,12 +125,15 @@ static int build(struct buf *b, struct sms_app *a, const struct sms_in *m, struc
 		rc |= xml_write_escaped(b, a->cfg->sms.domain);
 		rc |= buf_addf(b, "' stamp='%s'/>", stamp);
 	}
-	rc |= buf_addf(b, "<origin-id xmlns='urn:xmpp:sid:0' id='m%llx'/></message>", (unsigned long long)id);
+	rc |= buf_addf(b, "<origin-id xmlns='urn:xmpp:sid:0' id='m%llx'/></message>",
+		       (unsigned long long)id);
 	return rc;
 }
 
-/* One whole message to its owner: the outbox row, and with a group the deletion of its fragments, in one transaction. */
-static int post(struct in *in, struct bearer *b, uint64_t token, const struct sms_in *m, struct sl owner, struct sl text, struct group *g)
+/* One whole message to its owner: the outbox row, and with a group the deletion of its fragments,
+ * in one transaction. */
+static int post(struct in *in, struct bearer *b, uint64_t token, const struct sms_in *m,
+		struct sl owner, struct sl text, struct group *g)
 {
 	struct sms_app *a = in->a;
 	struct answer *w = calloc(1, sizeof(*w));
@@ -158,7 +166,8 @@ static int post(struct in *in, struct bearer *b, uint64_t token, const struct sm
 	return 0;
 }
 
-/* ---- fragments ------------------------------------------------------------------------------------ */
+/* ---- fragments
+ * ------------------------------------------------------------------------------------ */
 
 static bool group_match(const struct hnode *h, const void *key)
 {
@@ -194,7 +203,9 @@ static int group_text(struct arena *ar, const struct group *g, struct sl *text_r
 		if (g->part[i].data.p)
 			rc = gsm_join(ar, &g->part[i], 1, &t);
 		if (rc == 0)
-			rc = g->part[i].data.p ? buf_add(&b, t) : buf_addf(&b, "[part %u of %u missing]", i + 1, g->total);
+			rc = g->part[i].data.p
+				     ? buf_add(&b, t)
+				     : buf_addf(&b, "[part %u of %u missing]", i + 1, g->total);
 	}
 	if (rc == 0)
 		*text_r = arena_dup(ar, buf_sl(&b));
@@ -207,7 +218,10 @@ static void group_deliver(struct group *g)
 	struct in *in = g->in;
 	struct arena *ar = arena_new(1024, 1u << 20);
 	struct sl owner = numbers_owner(in->a->numbers, g->to), text = SL_NULL;
-	struct sms_in m = { .from = g->from, .to = g->to, .from_alphanumeric = g->from_alphanumeric, .sent_ms = g->sent_ms };
+	struct sms_in m = { .from = g->from,
+			    .to = g->to,
+			    .from_alphanumeric = g->from_alphanumeric,
+			    .sent_ms = g->sent_ms };
 	int rc = ar ? group_text(ar, g, &text) : E_NOMEM;
 
 	if (g->have < g->total)
@@ -304,8 +318,8 @@ static void fragment(struct in *in, struct bearer *b, const struct sms_in *m, ui
 	const struct gsm_concat *c = &m->body.concat;
 	struct frag *f = calloc(1, sizeof(*f));
 	char key[256];
-	int n = snprintf(key, sizeof(key), "%s\n%.*s\n%.*s\n%u/%u%s", bearer_name(b), SLARG(m->from), SLARG(m->to), c->ref, c->total,
-			 c->ref16 ? "w" : "");
+	int n = snprintf(key, sizeof(key), "%s\n%.*s\n%.*s\n%u/%u%s", bearer_name(b),
+			 SLARG(m->from), SLARG(m->to), c->ref, c->total, c->ref16 ? "w" : "");
 	struct sl k = sl_mk(key, (size_t)n < sizeof(key) ? (size_t)n : sizeof(key) - 1);
 	struct group *g = group_find(in, k);
 
@@ -316,8 +330,8 @@ static void fragment(struct in *in, struct bearer *b, const struct sms_in *m, ui
 		g->from_alphanumeric = m->from_alphanumeric;
 		g->sent_ms = m->sent_ms;
 	}
-	if (!f || !g || g->finishing || !(f->payload = sl_dup(m->body.data)) || !(f->key = sl_dup(k)) ||
-	    !group_add(g, c->seq, m->body.enc, m->body.data)) {
+	if (!f || !g || g->finishing || !(f->payload = sl_dup(m->body.data)) ||
+	    !(f->key = sl_dup(k)) || !group_add(g, c->seq, m->body.enc, m->body.data)) {
 		if (f) {
 			free(f->payload);
 			free(f->key);
@@ -327,8 +341,9 @@ static void fragment(struct in *in, struct bearer *b, const struct sms_in *m, ui
 		return;
 	}
 	snprintf(f->name, sizeof(f->name), "%s", bearer_name(b));
-	snprintf(f->meta, sizeof(f->meta), "%d %d %llu %.*s %.*s", (int)m->body.enc, m->from_alphanumeric, (unsigned long long)m->sent_ms,
-		 SLARG(m->to), SLARG(m->from));
+	snprintf(f->meta, sizeof(f->meta), "%d %d %llu %.*s %.*s", (int)m->body.enc,
+		 m->from_alphanumeric, (unsigned long long)m->sent_ms, SLARG(m->to),
+		 SLARG(m->from));
 	f->a = in->a;
 	f->group = g;
 	f->bearer = b;
@@ -358,7 +373,8 @@ static bool parse_meta(struct sl meta, enum gsm_enc *enc_r, struct sms_in *m)
 		field[i] = sl_sub(meta, at, end);
 		at = end + 1;
 	}
-	if (sl_to_u64(field[0], GSM_ENC_OCTETS, &v[0]) < 0 || sl_to_u64(field[1], 1, &v[1]) < 0 || sl_to_u64(field[2], UINT64_MAX, &v[2]) < 0)
+	if (sl_to_u64(field[0], GSM_ENC_OCTETS, &v[0]) < 0 || sl_to_u64(field[1], 1, &v[1]) < 0 ||
+	    sl_to_u64(field[2], UINT64_MAX, &v[2]) < 0)
 		return false;
 	*enc_r = (enum gsm_enc)v[0];
 	m->from_alphanumeric = v[1] != 0;
@@ -408,7 +424,8 @@ void in_recover(struct in *in)
 	store_submit(in->a->store, &in->load.op);
 }
 
-/* ---- whole messages --------------------------------------------------------------------------------- */
+/* ---- whole messages
+ * --------------------------------------------------------------------------------- */
 
 void in_message(struct in *in, struct bearer *b, const struct sms_in *m, uint64_t token)
 {
@@ -418,12 +435,14 @@ void in_message(struct in *in, struct bearer *b, const struct sms_in *m, uint64_
 
 	if (sms_tracing(a)) {
 		char line[160];
-		snprintf(line, sizeof(line), "short message from %.*s to %.*s", SLARG(m->from), SLARG(m->to));
+		snprintf(line, sizeof(line), "short message from %.*s to %.*s", SLARG(m->from),
+			 SLARG(m->to));
 		sms_trace_line(a, owner, m->from, line);
 	}
 	if (owner.n == 0) { /* MO-2 */
 		sms_count(a, SMS_CNT_IN_NOBODY);
-		log_ev(LOG_L_WARN, "sms.in.nobody", KC("link", bearer_name(b)), KS("to", m->to), KS("from", m->from));
+		log_ev(LOG_L_WARN, "sms.in.nobody", KC("link", bearer_name(b)), KS("to", m->to),
+		       KS("from", m->from));
 		bearer_answer(b, token, E_NOTFOUND);
 		return;
 	}

@@ -1,8 +1,9 @@
 /* out.c - messages become queue entries (MSG-1..5), and the part of the queue that is in memory.
  *
- * An entry in memory is in its conversation's list; only the oldest of a conversation is handed to a bearer. When more than
- * OUT_MEMORY_MAX are waiting, new ones are committed and forgotten ("spilling"), and read back in the order of their ids when
- * there is room: the same way in which the queue is read at start. */
+ * An entry in memory is in its conversation's list; only the oldest of a conversation is handed to
+ * a bearer. When more than OUT_MEMORY_MAX are waiting, new ones are committed and forgotten
+ * ("spilling"), and read back in the order of their ids when there is room: the same way in which
+ * the queue is read at start. */
 #include "translators/sms/out_int.h"
 
 #include "appliance/base/clock.h"
@@ -13,7 +14,8 @@ struct put {
 	struct entry *en;
 };
 
-/* ---- tables ------------------------------------------------------------------------------------- */
+/* ---- tables -------------------------------------------------------------------------------------
+ */
 
 static bool id_match(const struct hnode *h, const void *key)
 {
@@ -22,7 +24,8 @@ static bool id_match(const struct hnode *h, const void *key)
 
 static struct entry *find_id(const struct out *o, uint64_t id)
 {
-	struct hnode *h = htable_find(&o->by_id, hash_bytes(sl_mk((const char *)&id, sizeof(id))), id_match, &id);
+	struct hnode *h = htable_find(&o->by_id, hash_bytes(sl_mk((const char *)&id, sizeof(id))),
+				      id_match, &id);
 
 	return h ? container_of(h, struct entry, by_id) : NULL;
 }
@@ -71,7 +74,8 @@ static void conv_put(struct out *o, struct conv *c)
 	free(c);
 }
 
-/* ---- entries ------------------------------------------------------------------------------------- */
+/* ---- entries
+ * ------------------------------------------------------------------------------------- */
 
 bool entry_is_head(const struct entry *en)
 {
@@ -95,11 +99,13 @@ void entry_set_where(struct entry *en, enum entry_where w)
 
 static bool copy_texts(struct entry *en, const struct store_queue_entry *q)
 {
-	struct sl *const to[] = { &en->q.custody_id, &en->q.from_jid, &en->q.to_jid, &en->q.from_number,
-				  &en->q.to_number, &en->q.stanza_id, &en->q.origin_id, &en->q.thread, &en->q.body,
-				  &en->q.link, &en->q.error };
-	const struct sl from[] = { q->custody_id, q->from_jid, q->to_jid, q->from_number, q->to_number,
-				   q->stanza_id, q->origin_id, q->thread, q->body, q->link, q->error };
+	struct sl *const to[] = { &en->q.custody_id,  &en->q.from_jid,  &en->q.to_jid,
+				  &en->q.from_number, &en->q.to_number, &en->q.stanza_id,
+				  &en->q.origin_id,   &en->q.thread,    &en->q.body,
+				  &en->q.link,        &en->q.error };
+	const struct sl from[] = { q->custody_id, q->from_jid,  q->to_jid,    q->from_number,
+				   q->to_number,  q->stanza_id, q->origin_id, q->thread,
+				   q->body,       q->link,      q->error };
 
 	for (size_t i = 0; i < ARRAY_LEN(to); i++) {
 		*to[i] = arena_dup(en->arena, from[i]);
@@ -111,7 +117,8 @@ static bool copy_texts(struct entry *en, const struct store_queue_entry *q)
 
 struct entry *entry_new(struct out *o, const struct store_queue_entry *q, struct err *e)
 {
-	struct gsm_split_cfg sc = { .encs = app_encodings(o->a, q->to_number), .max_parts = o->a->cfg->sms.max_parts };
+	struct gsm_split_cfg sc = { .encs = app_encodings(o->a, q->to_number),
+				    .max_parts = o->a->cfg->sms.max_parts };
 	struct entry *en = calloc(1, sizeof(*en));
 	int rc = E_NOMEM;
 
@@ -133,7 +140,8 @@ struct entry *entry_new(struct out *o, const struct store_queue_entry *q, struct
 		goto fail;
 	for (unsigned i = 0; i < en->text.n; i++)
 		en->part[i].en = en;
-	if (htable_add(&o->by_id, &en->by_id, hash_bytes(sl_mk((const char *)&q->id, sizeof(q->id)))) < 0) {
+	if (htable_add(&o->by_id, &en->by_id,
+		       hash_bytes(sl_mk((const char *)&q->id, sizeof(q->id)))) < 0) {
 		conv_put(o, en->conv);
 		goto fail;
 	}
@@ -196,11 +204,15 @@ void entry_wait(struct entry *en)
 		entry_set_where(en, AT_READY);
 		out_pump(en->out);
 	}
-	uint64_t due = en->q.not_before_ms > now && en->q.not_before_ms < en->q.expires_ms ? en->q.not_before_ms : en->q.expires_ms;
-	loop_timer_set(en->out->a->loop, &en->timer, due - now > 86400000u ? 86400000u : due - now, on_entry_timer);
+	uint64_t due = en->q.not_before_ms > now && en->q.not_before_ms < en->q.expires_ms
+			       ? en->q.not_before_ms
+			       : en->q.expires_ms;
+	loop_timer_set(en->out->a->loop, &en->timer, due - now > 86400000u ? 86400000u : due - now,
+		       on_entry_timer);
 }
 
-/* ---- from the core ------------------------------------------------------------------------------- */
+/* ---- from the core
+ * ------------------------------------------------------------------------------- */
 
 void entry_trace(const struct entry *en, const char *what)
 {
@@ -208,8 +220,9 @@ void entry_trace(const struct entry *en, const char *what)
 
 	if (!sms_tracing(en->out->a))
 		return;
-	snprintf(line, sizeof(line), "message %llu to %.*s (%u parts): %s %s", (unsigned long long)en->q.id, SLARG(en->q.to_number), en->text.n,
-		 what, en->reason);
+	snprintf(line, sizeof(line), "message %llu to %.*s (%u parts): %s %s",
+		 (unsigned long long)en->q.id, SLARG(en->q.to_number), en->text.n, what,
+		 en->reason);
 	sms_trace_line(en->out->a, en->q.from_jid, en->q.to_number, line);
 }
 
@@ -271,12 +284,15 @@ static void submit_put(struct entry *en)
 	store_submit(en->out->a->store, &p->op.op);
 }
 
-/* MSG-4's first step is saved where the bearer has room already: the entry is committed as SUBMITTED. */
+/* MSG-4's first step is saved where the bearer has room already: the entry is committed as
+ * SUBMITTED. */
 static void try_direct(struct entry *en)
 {
 	struct out *o = en->out;
 	bool any;
-	struct bearer *b = o->spilling || !entry_is_head(en) ? NULL : app_route(o->a, en->q.to_number, en->q.link, &any);
+	struct bearer *b = o->spilling || !entry_is_head(en)
+				   ? NULL
+				   : app_route(o->a, en->q.to_number, en->q.link, &any);
 
 	if (!b)
 		return;
@@ -301,31 +317,39 @@ static bool wants_receipt(const struct stanza *st)
 /* The queue's unique key for a stanza: the core's custody id; else (from, origin-id); else none. */
 static struct sl custody_key(struct sms_app *a, struct arena *ar, const struct stanza *st)
 {
-	struct xml_node *c = a->core_custody ? xml_child(st->root, NS_CUSTODY, SL("custody")) : NULL;
+	struct xml_node *c = a->core_custody ? xml_child(st->root, NS_CUSTODY, SL("custody"))
+					     : NULL;
 	struct sl id = c ? xml_attr(c, SL("id")) : SL_NULL, origin = stanza_origin_id(st);
 
 	if (id.n)
 		return arena_printf(ar, "c%.*s", SLARG(id));
-	return origin.n ? arena_printf(ar, "o%.*s\n%.*s", SLARG(st->from.bare), SLARG(origin)) : SL_NULL;
+	return origin.n ? arena_printf(ar, "o%.*s\n%.*s", SLARG(st->from.bare), SLARG(origin))
+			: SL_NULL;
 }
 
-static void take(struct out *o, struct stanza *st, const struct store_queue_entry *q, struct component_ticket t)
+static void take(struct out *o, struct stanza *st, const struct store_queue_entry *q,
+		 struct component_ticket t)
 {
 	struct sms_app *a = o->a;
 	struct err e = { 0 };
 	struct entry *en = entry_new(o, q, &e);
 
 	if (!en && e.code == E_NOMEM) {
-		outcome_refuse(a, st, q->custody_id, "resource-constraint", "wait", "the gateway is out of memory; try again", t);
+		outcome_refuse(a, st, q->custody_id, "resource-constraint", "wait",
+			       "the gateway is out of memory; try again", t);
 	} else if (!en) {
 		char text[160];
-		snprintf(text, sizeof(text), "This text needs more than %u short messages; shorten it.", a->cfg->sms.max_parts);
+		snprintf(text, sizeof(text),
+			 "This text needs more than %u short messages; shorten it.",
+			 a->cfg->sms.max_parts);
 		sms_count(a, SMS_CNT_OUT_REFUSED);
-		outcome_refuse(a, st, q->custody_id, "not-acceptable", "modify", text, t); /* MSG-3 */
+		outcome_refuse(a, st, q->custody_id, "not-acceptable", "modify", text,
+			       t); /* MSG-3 */
 	} else if (en->text.n == 1 && en->text.part[0].n == 0) {
 		entry_free(en);
 		sms_count(a, SMS_CNT_OUT_REFUSED);
-		outcome_refuse(a, st, q->custody_id, "bad-request", "modify", "An SMS needs a text.", t); /* MSG-2 */
+		outcome_refuse(a, st, q->custody_id, "bad-request", "modify",
+			       "An SMS needs a text.", t); /* MSG-2 */
 	} else {
 		en->ticket = t;
 		en->has_ticket = true;
@@ -343,13 +367,15 @@ static void take(struct out *o, struct stanza *st, const struct store_queue_entr
 void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 {
 	struct sms_app *a = o->a;
-	struct xml_node *body = xml_child(st->root, NS_STANZA, SL("body")), *thread = xml_child(st->root, NS_STANZA, SL("thread"));
+	struct xml_node *body = xml_child(st->root, NS_STANZA, SL("body")),
+			*thread = xml_child(st->root, NS_STANZA, SL("thread"));
 	char to[NUMBER_MAX];
 	struct err e = { 0 };
 	struct sl link = SL_NULL;
 	uint64_t now = clock_wall_ms();
 	const char *why = NULL, *cond = NULL, *type = "cancel";
-	struct sl key = custody_key(a, st->arena, st), from = numbers_of(a->numbers, st->from.bare, &link);
+	struct sl key = custody_key(a, st->arena, st),
+		  from = numbers_of(a->numbers, st->from.bare, &link);
 	char text[ERR_TEXT_MAX + 40];
 
 	if (st->type == ST_GROUPCHAT || st->type == ST_HEADLINE) {
@@ -365,7 +391,8 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 	} else if (from.n == 0) {
 		cond = "not-allowed";
 		why = "Your account has no telephone number. Ask your administrator for one.";
-	} else if (!quota_take(a->quota, st->from.bare, a->cfg->sms.messages_per_minute, clock_mono_ms())) {
+	} else if (!quota_take(a->quota, st->from.bare, a->cfg->sms.messages_per_minute,
+			       clock_mono_ms())) {
 		cond = "policy-violation"; /* MSG-10 */
 		type = "wait";
 		why = "Too many messages in a minute; wait a little.";
@@ -377,18 +404,31 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 		return;
 	}
 	struct store_queue_entry q = {
-		.id = ids_next(&a->ids), .custody_id = key, .from_jid = st->from.full, .to_jid = st->to.full,
-		.from_number = from, .to_number = sl_cstr(to), .stanza_id = st->id, .origin_id = stanza_origin_id(st),
-		.thread = thread ? xml_text(st->arena, thread) : SL_NULL, .body = xml_text(st->arena, body), .link = link,
-		.stamp_ms = now, .changed_ms = now, .expires_ms = now + (uint64_t)a->cfg->sms.expiry_hours * 3600000u,
-		.state = STORE_Q_QUEUED, .wants_receipt = wants_receipt(st),
+		.id = ids_next(&a->ids),
+		.custody_id = key,
+		.from_jid = st->from.full,
+		.to_jid = st->to.full,
+		.from_number = from,
+		.to_number = sl_cstr(to),
+		.stanza_id = st->id,
+		.origin_id = stanza_origin_id(st),
+		.thread = thread ? xml_text(st->arena, thread) : SL_NULL,
+		.body = xml_text(st->arena, body),
+		.link = link,
+		.stamp_ms = now,
+		.changed_ms = now,
+		.expires_ms = now + (uint64_t)a->cfg->sms.expiry_hours * 3600000u,
+		.state = STORE_Q_QUEUED,
+		.wants_receipt = wants_receipt(st),
 	};
 	take(o, st, &q, t);
 }
 
-/* ---- reading back ---------------------------------------------------------------------------------- */
+/* ---- reading back
+ * ---------------------------------------------------------------------------------- */
 
-static void adopt(struct out *o, const struct store_queue_entry *q, const struct store_queue_part *p, unsigned n)
+static void adopt(struct out *o, const struct store_queue_entry *q,
+		  const struct store_queue_part *p, unsigned n)
 {
 	struct err e = { 0 };
 	struct entry *en = find_id(o, q->id) ? NULL : entry_new(o, q, &e);
@@ -396,7 +436,9 @@ static void adopt(struct out *o, const struct store_queue_entry *q, const struct
 	if (!en)
 		return;
 	for (unsigned i = 0; i < n; i++) {
-		struct out_part *part = p[i].number >= 1 && p[i].number <= en->text.n ? &en->part[p[i].number - 1] : NULL;
+		struct out_part *part = p[i].number >= 1 && p[i].number <= en->text.n
+						? &en->part[p[i].number - 1]
+						: NULL;
 		if (!part)
 			continue;
 		part->state = p[i].state;
@@ -448,7 +490,8 @@ static void load_done(struct store_op *op)
 	store_op_fini(op);
 	o->loading = false;
 	if (!more)
-		o->spilling = false; /* everything is in memory: new entries need not wait for their turn in the store */
+		o->spilling = false; /* everything is in memory: new entries need not wait for their
+					turn in the store */
 	else if (o->n < OUT_MEMORY_MAX)
 		out_load_more(o);
 }
@@ -474,7 +517,8 @@ void out_recover(struct out *o)
 	out_load_more(o);
 }
 
-/* ---- life, commands -------------------------------------------------------------------------------- */
+/* ---- life, commands
+ * -------------------------------------------------------------------------------- */
 
 int out_new(struct sms_app *a, struct out **o_r)
 {

@@ -1,7 +1,8 @@
-/* out_send.c - entries meet bearers: SUBMITTED is committed, parts are handed over, answers become states (MSG-4..9).
+/* out_send.c - entries meet bearers: SUBMITTED is committed, parts are handed over, answers become
+ * states (MSG-4..9).
  *
- * One commit of an entry at a time: what changes meanwhile sets `again`. A part that a bearer holds points back to its entry, so
- * an entry is never freed while parts are open. */
+ * One commit of an entry at a time: what changes meanwhile sets `again`. A part that a bearer holds
+ * points back to its entry, so an entry is never freed while parts are open. */
 #include "translators/sms/out_int.h"
 
 #include "appliance/base/clock.h"
@@ -22,7 +23,8 @@ struct move {
 
 static void finish(struct entry *en, int rc);
 
-/* ---- commits ------------------------------------------------------------------------------------- */
+/* ---- commits
+ * ------------------------------------------------------------------------------------- */
 
 static void move_answered(struct store_op *op)
 {
@@ -55,8 +57,10 @@ static void chain(struct store_op **tail, struct store_op *op)
 	*tail = op;
 }
 
-/* Write the entry's state and the parts that changed in one transaction, with an outcome to send (may be NULL). */
-static void commit(struct entry *en, struct store_op *outcome, void (*done)(struct entry *en, int rc))
+/* Write the entry's state and the parts that changed in one transaction, with an outcome to send
+ * (may be NULL). */
+static void commit(struct entry *en, struct store_op *outcome,
+		   void (*done)(struct entry *en, int rc))
 {
 	struct sms_app *a = en->out->a;
 	struct move *m = calloc(1, sizeof(*m) + en->text.n * sizeof(m->part[0]));
@@ -94,7 +98,8 @@ static void commit(struct entry *en, struct store_op *outcome, void (*done)(stru
 		p->changed = false;
 		struct store_queue_part_set *set = &m->part[i];
 		store_op_init(&set->op, STORE_QUEUE_PART, move_answered, m);
-		set->part = (struct store_queue_part){ en->q.id, (uint8_t)(i + 1), p->state, p->ambiguous, p->message_id, p->key };
+		set->part = (struct store_queue_part){ en->q.id,     (uint8_t)(i + 1), p->state,
+						       p->ambiguous, p->message_id,    p->key };
 		set->changed_ms = en->q.changed_ms;
 		m->open++;
 		chain(&tail, &set->op);
@@ -104,7 +109,8 @@ static void commit(struct entry *en, struct store_op *outcome, void (*done)(stru
 	store_submit(a->store, &m->move.op);
 }
 
-/* ---- handing over --------------------------------------------------------------------------------- */
+/* ---- handing over
+ * --------------------------------------------------------------------------------- */
 
 void entry_release(struct entry *en)
 {
@@ -122,7 +128,8 @@ static void note_outcome(struct entry *en, const char *condition, const char *te
 static int hand_part(struct entry *en, unsigned i)
 {
 	struct sms_part p = {
-		.from = en->q.from_number, .to = en->q.to_number,
+		.from = en->q.from_number,
+		.to = en->q.to_number,
 		.body = { .enc = en->text.enc, .data = en->text.part[i] },
 		.want_receipt = true, /* MSG-8 */
 	};
@@ -131,7 +138,8 @@ static int hand_part(struct entry *en, unsigned i)
 	if (en->q.expires_ms > now)
 		p.validity_s = (uint32_t)((en->q.expires_ms - now + 999) / 1000);
 	if (en->text.n > 1)
-		p.body.concat = (struct gsm_concat){ (uint16_t)(en->q.ref & 0xff), (uint8_t)en->text.n, (uint8_t)(i + 1), false };
+		p.body.concat = (struct gsm_concat){ (uint16_t)(en->q.ref & 0xff),
+						     (uint8_t)en->text.n, (uint8_t)(i + 1), false };
 	return bearer_submit(en->bearer, &p, (uint64_t)(uintptr_t)&en->part[i]);
 }
 
@@ -158,7 +166,8 @@ static void hand_over(struct entry *en)
 				en->unsent = true;
 			} else {
 				en->permanent = true;
-				note_outcome(en, "not-acceptable", "this bearer cannot carry the message");
+				note_outcome(en, "not-acceptable",
+					     "this bearer cannot carry the message");
 			}
 		}
 		en->next_part++;
@@ -228,8 +237,9 @@ static void pump(struct loop_task *t)
 	struct sms_app *a = o->a;
 
 	LIST_FOREACH(it, tmp, &o->sending)
-		hand_over(LIST_ENTRY(it, struct entry, node));
-	LIST_FOREACH(it, tmp, &o->ready) {
+	hand_over(LIST_ENTRY(it, struct entry, node));
+	LIST_FOREACH(it, tmp, &o->ready)
+	{
 		struct entry *en = LIST_ENTRY(it, struct entry, node);
 		bool any = false;
 		struct bearer *b = app_route(a, en->q.to_number, en->q.link, &any);
@@ -241,7 +251,8 @@ static void pump(struct loop_task *t)
 		}
 		if (!b)
 			continue;
-		unsigned room = bearer_room(b), used = o->reserved[app_bearer_slot(a, b)], n = wanted(en);
+		unsigned room = bearer_room(b), used = o->reserved[app_bearer_slot(a, b)],
+			 n = wanted(en);
 		if (room >= used + n || (used == 0 && room > 0))
 			start_submit(en, b);
 		else if (a->nbearers == 1)
@@ -266,7 +277,8 @@ void out_pump(struct out *o)
 	loop_defer(o->a->loop, &o->pump, pump);
 }
 
-/* ---- answers --------------------------------------------------------------------------------------- */
+/* ---- answers
+ * --------------------------------------------------------------------------------------- */
 
 static void part_accepted(struct entry *en, struct out_part *p, const struct part_outcome *r)
 {
@@ -327,7 +339,8 @@ static void ended(struct entry *en, int rc)
 		entry_free(en);
 }
 
-static void end_entry(struct entry *en, uint8_t state, const char *condition, const char *type, const char *text)
+static void end_entry(struct entry *en, uint8_t state, const char *condition, const char *type,
+		      const char *text)
 {
 	struct sms_app *a = en->out->a;
 	struct store_op *op = outcome_error_op(a, &en->q, condition, type, text);
@@ -353,7 +366,8 @@ void entry_expire(struct entry *en)
 		en->again = true;
 		return;
 	}
-	snprintf(text, sizeof(text), "The message could not be sent in time%s%s.", en->reason[0] ? ": " : "", en->reason);
+	snprintf(text, sizeof(text), "The message could not be sent in time%s%s.",
+		 en->reason[0] ? ": " : "", en->reason);
 	end_entry(en, STORE_Q_EXPIRED, "remote-server-timeout", "wait", text);
 }
 
@@ -372,7 +386,8 @@ static void accepted_done(struct entry *en, int rc)
 	entry_trace(en, "accepted by the network");
 	for (unsigned i = 0; i < n; i++)
 		keys[i] = en->part[i].key;
-	/* The entry leaves memory, its texts only after the receipts that wait for these keys were told. */
+	/* The entry leaves memory, its texts only after the receipts that wait for these keys were
+	 * told. */
 	en->arena = NULL;
 	entry_free(en);
 	for (unsigned i = 0; i < n; i++)
@@ -397,9 +412,12 @@ static uint64_t backoff_ms(const struct entry *en)
 	const struct config *c = en->out->a->cfg;
 	uint64_t ms = (uint64_t)c->sms.retry_min_seconds * 1000u;
 
-	for (unsigned i = 1; i < en->q.attempts && ms < (uint64_t)c->sms.retry_max_seconds * 1000u; i++)
+	for (unsigned i = 1; i < en->q.attempts && ms < (uint64_t)c->sms.retry_max_seconds * 1000u;
+	     i++)
 		ms *= 2;
-	return ms > (uint64_t)c->sms.retry_max_seconds * 1000u ? (uint64_t)c->sms.retry_max_seconds * 1000u : ms;
+	return ms > (uint64_t)c->sms.retry_max_seconds * 1000u
+		       ? (uint64_t)c->sms.retry_max_seconds * 1000u
+		       : ms;
 }
 
 static void requeue(struct entry *en)
@@ -416,7 +434,8 @@ static void requeue(struct entry *en)
 	if (en->unanswered) {
 		en->q.ambiguous = true;
 		sms_count(a, SMS_CNT_OUT_AMBIGUOUS);
-		log_ev(LOG_L_WARN, "sms.out.ambiguous", KU("message", en->q.id), KS("link", en->q.link), KS("to", en->q.to_number));
+		log_ev(LOG_L_WARN, "sms.out.ambiguous", KU("message", en->q.id),
+		       KS("link", en->q.link), KS("to", en->q.to_number));
 	}
 	sms_count(a, SMS_CNT_OUT_RETRIED);
 	entry_trace(en, "queued again");
@@ -436,7 +455,8 @@ static void part_done(struct entry *en, int rc)
 	finish(en, rc);
 }
 
-/* All that can follow from what is known of an entry; called after every answer and every commit. */
+/* All that can follow from what is known of an entry; called after every answer and every commit.
+ */
 void entry_evaluate(struct entry *en)
 {
 	bool all_accepted = true, changed = false;
@@ -451,7 +471,8 @@ void entry_evaluate(struct entry *en)
 		changed |= en->part[i].changed;
 	}
 	if (en->drop && en->q.state == STORE_Q_QUEUED) {
-		end_entry(en, STORE_Q_FAILED, "gone", "cancel", "The operator removed the message from the queue.");
+		end_entry(en, STORE_Q_FAILED, "gone", "cancel",
+			  "The operator removed the message from the queue.");
 		return;
 	}
 	if (en->q.state != STORE_Q_SUBMITTED)
@@ -469,13 +490,15 @@ void entry_evaluate(struct entry *en)
 	} else if (en->permanent) {
 		char text[200];
 		snprintf(text, sizeof(text), "The network refused the message: %s.", en->reason);
-		end_entry(en, STORE_Q_FAILED, en->condition ? en->condition : "undefined-condition", "cancel", text);
+		end_entry(en, STORE_Q_FAILED, en->condition ? en->condition : "undefined-condition",
+			  "cancel", text);
 	} else {
 		requeue(en);
 	}
 }
 
-/* A commit ended that leads nowhere by itself, or failed: then everything is still to be written. */
+/* A commit ended that leads nowhere by itself, or failed: then everything is still to be written.
+ */
 static void finish(struct entry *en, int rc)
 {
 	struct sms_app *a = en->out->a;
@@ -487,7 +510,8 @@ static void finish(struct entry *en, int rc)
 		for (unsigned i = 0; i < en->text.n; i++)
 			en->part[i].changed = true;
 		if (en->q.state != STORE_Q_SUBMITTED)
-			en->q.state = en->q.state == STORE_Q_QUEUED ? STORE_Q_QUEUED : STORE_Q_SUBMITTED;
+			en->q.state = en->q.state == STORE_Q_QUEUED ? STORE_Q_QUEUED
+								    : STORE_Q_SUBMITTED;
 		en->committing = true;
 		loop_timer_set(a->loop, &en->timer, 1000, on_again_timer);
 		return;
@@ -514,7 +538,8 @@ bool out_has_key(const struct out *o, struct sl key)
 
 void out_forget_bearer(struct out *o, struct bearer *b)
 {
-	LIST_FOREACH(it, tmp, &o->sending) {
+	LIST_FOREACH(it, tmp, &o->sending)
+	{
 		struct entry *en = LIST_ENTRY(it, struct entry, node);
 		if (en->bearer != b)
 			continue;

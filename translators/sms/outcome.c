@@ -1,7 +1,9 @@
-/* outcome.c - what became of a message: receipts of the network to states (DLV-n), states to stanzas for the sender (OUT-n).
+/* outcome.c - what became of a message: receipts of the network to states (DLV-n), states to
+ * stanzas for the sender (OUT-n).
  *
- * A receipt is matched by the key that the parts table holds. One receipt of an entry is worked on at a time (`busy`), because two
- * parts' receipts that both read the old state would both find the message unfinished. */
+ * A receipt is matched by the key that the parts table holds. One receipt of an entry is worked on
+ * at a time (`busy`), because two parts' receipts that both read the old state would both find the
+ * message unfinished. */
 #include "appliance/base/clock.h"
 #include "appliance/base/log.h"
 #include "translators/sms/sms.h"
@@ -10,8 +12,8 @@
 #define UNMATCHED_MAX 10000u
 #define RETRY_MS      1000u
 
-struct work { /* one receipt on its way */
-	struct list node;          /* in outcome->waiting, ->unmatched or ->queued */
+struct work {             /* one receipt on its way */
+	struct list node; /* in outcome->waiting, ->unmatched or ->queued */
 	struct outcome *o;
 	struct bearer *bearer;
 	uint64_t token;
@@ -20,7 +22,7 @@ struct work { /* one receipt on its way */
 	enum receipt_state state;
 	const char *condition;
 	char text[96];
-	uint64_t entry;            /* once known: in outcome->busy */
+	uint64_t entry; /* once known: in outcome->busy */
 	struct hnode hn;
 	bool busy;
 	struct loop_timer timer;
@@ -33,17 +35,18 @@ struct work { /* one receipt on its way */
 
 struct outcome {
 	struct sms_app *a;
-	struct htable busy;        /* struct work by entry id */
-	struct list unmatched;     /* DLV-2 */
-	struct list queued;        /* wait for another receipt of the same entry */
-	struct list looking;       /* the store is asked */
+	struct htable busy;    /* struct work by entry id */
+	struct list unmatched; /* DLV-2 */
+	struct list queued;    /* wait for another receipt of the same entry */
+	struct list looking;   /* the store is asked */
 	unsigned nunmatched;
 	bool settling;
 };
 
 static void look_up(struct work *w);
 
-/* ---- stanzas for the sender ------------------------------------------------------------------------ */
+/* ---- stanzas for the sender
+ * ------------------------------------------------------------------------ */
 
 static int head(struct buf *b, struct sl to, struct sl from, struct sl id, const char *type)
 {
@@ -70,9 +73,12 @@ static int origin(struct buf *b, struct sl id)
 	return rc;
 }
 
-static struct store_op *op_of(struct sms_app *a, int rc, struct buf *xml, struct sl key, void (*committed)(void *, int), void *arg)
+static struct store_op *op_of(struct sms_app *a, int rc, struct buf *xml, struct sl key,
+			      void (*committed)(void *, int), void *arg)
 {
-	struct store_op *op = rc ? NULL : outbox_op(a->outbox, outbox_id(a->outbox), key, buf_sl(xml), committed, arg);
+	struct store_op *op =
+		rc ? NULL
+		   : outbox_op(a->outbox, outbox_id(a->outbox), key, buf_sl(xml), committed, arg);
 
 	buf_free(xml);
 	return op;
@@ -96,7 +102,8 @@ struct store_op *outcome_receipt_op(struct sms_app *a, const struct store_queue_
 
 static int error_body(struct buf *b, const char *condition, const char *type, const char *text)
 {
-	int rc = buf_addf(b, "<error type='%s'><%s xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>", type, condition);
+	int rc = buf_addf(b, "<error type='%s'><%s xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>",
+			  type, condition);
 
 	rc |= buf_add(b, SL("<text xmlns='urn:ietf:params:xml:ns:xmpp-stanzas' xml:lang='en'>"));
 	rc |= xml_write_escaped(b, sl_cstr(text));
@@ -104,8 +111,8 @@ static int error_body(struct buf *b, const char *condition, const char *type, co
 	return rc;
 }
 
-struct store_op *outcome_error_op(struct sms_app *a, const struct store_queue_entry *q, const char *condition, const char *type,
-				  const char *text)
+struct store_op *outcome_error_op(struct sms_app *a, const struct store_queue_entry *q,
+				  const char *condition, const char *type, const char *text)
 {
 	char event[48];
 	struct buf b;
@@ -136,7 +143,8 @@ static void refusal_committed(void *arg, int rc)
 	free(r);
 }
 
-void outcome_refuse(struct sms_app *a, const struct stanza *st, struct sl key, const char *condition, const char *type, const char *text,
+void outcome_refuse(struct sms_app *a, const struct stanza *st, struct sl key,
+		    const char *condition, const char *type, const char *text,
 		    struct component_ticket t)
 {
 	struct refusal *r = malloc(sizeof(*r));
@@ -166,7 +174,8 @@ void outcome_refuse(struct sms_app *a, const struct stanza *st, struct sl key, c
 		free(r);
 }
 
-/* ---- receipts ---------------------------------------------------------------------------------------- */
+/* ---- receipts
+ * ---------------------------------------------------------------------------------------- */
 
 static bool busy_match(const struct hnode *h, const void *key)
 {
@@ -196,7 +205,8 @@ static void work_free(struct work *w)
 	free(w);
 	if (!was_busy)
 		return;
-	LIST_FOREACH(it, tmp, &o->queued) {
+	LIST_FOREACH(it, tmp, &o->queued)
+	{
 		struct work *q = LIST_ENTRY(it, struct work, node);
 		if (q->entry != entry)
 			continue;
@@ -267,7 +277,8 @@ static void unmatched(struct work *w, bool early)
 
 void outcome_key_known(struct outcome *o, struct sl key)
 {
-	LIST_FOREACH(it, tmp, &o->unmatched) {
+	LIST_FOREACH(it, tmp, &o->unmatched)
+	{
 		struct work *w = LIST_ENTRY(it, struct work, node);
 		for (unsigned i = 0; i < w->nkeys; i++) {
 			if (!sl_eq(sl_cstr(w->key[i]), key))
@@ -304,7 +315,9 @@ static void committed(struct store_op *op)
 
 static uint8_t state_of(enum receipt_state s)
 {
-	return s == RECEIPT_DELIVERED ? STORE_Q_DELIVERED : s == RECEIPT_FAILED ? STORE_Q_FAILED : STORE_Q_EXPIRED;
+	return s == RECEIPT_DELIVERED ? STORE_Q_DELIVERED
+	       : s == RECEIPT_FAILED  ? STORE_Q_FAILED
+				      : STORE_Q_EXPIRED;
 }
 
 static bool is_final(uint8_t s)
@@ -312,7 +325,8 @@ static bool is_final(uint8_t s)
 	return s >= STORE_Q_DELIVERED;
 }
 
-/* The message's state once part `number` is in `now`: failed as soon as one part failed, delivered when all are. */
+/* The message's state once part `number` is in `now`: failed as soon as one part failed, delivered
+ * when all are. */
 static uint8_t combine(const struct work *w, uint8_t number, uint8_t now)
 {
 	const struct store_queue_get *g = &w->get;
@@ -336,7 +350,8 @@ static struct store_op *tell(struct work *w, const struct store_queue_entry *q, 
 	}
 	sms_count(a, state == STORE_Q_FAILED ? SMS_CNT_OUT_FAILED : SMS_CNT_OUT_EXPIRED);
 	snprintf(text, sizeof(text), "The message was not delivered: %s.", w->text);
-	return outcome_error_op(a, q, w->condition ? w->condition : "recipient-unavailable", state == STORE_Q_FAILED ? "cancel" : "wait", text);
+	return outcome_error_op(a, q, w->condition ? w->condition : "recipient-unavailable",
+				state == STORE_Q_FAILED ? "cancel" : "wait", text);
 }
 
 static void apply(struct work *w)
@@ -410,7 +425,8 @@ static void found(struct store_op *op)
 	}
 	if (sms_tracing(o->a)) {
 		char line[200];
-		snprintf(line, sizeof(line), "receipt for message %llu: %s", (unsigned long long)w->entry, w->text);
+		snprintf(line, sizeof(line), "receipt for message %llu: %s",
+			 (unsigned long long)w->entry, w->text);
 		sms_trace_line(o->a, g->entry_r.from_jid, g->entry_r.to_number, line);
 	}
 	w->busy = htable_add(&o->busy, &w->hn, w->entry) == 0;
@@ -427,7 +443,8 @@ static void look_up(struct work *w)
 	store_submit(w->o->a->store, &w->get.op);
 }
 
-void outcome_receipt(struct outcome *o, struct bearer *b, const struct sms_receipt *r, uint64_t token)
+void outcome_receipt(struct outcome *o, struct bearer *b, const struct sms_receipt *r,
+		     uint64_t token)
 {
 	struct work *w = calloc(1, sizeof(*w));
 	bool early = false;
@@ -460,7 +477,8 @@ void outcome_receipt(struct outcome *o, struct bearer *b, const struct sms_recei
 /* The link is gone: its answers are not wanted any more, what the receipts say is. */
 static void forget(struct list *l, const struct bearer *b)
 {
-	LIST_FOREACH(it, tmp, l) {
+	LIST_FOREACH(it, tmp, l)
+	{
 		struct work *w = LIST_ENTRY(it, struct work, node);
 		if (w->bearer == b)
 			w->bearer = NULL;
@@ -479,7 +497,8 @@ void outcome_forget_bearer(struct outcome *o, const struct bearer *b)
 	}
 }
 
-/* ---- no receipt came ------------------------------------------------------------------------------------ */
+/* ---- no receipt came
+ * ------------------------------------------------------------------------------------ */
 
 #define SETTLE_PAGE 200u
 
@@ -504,11 +523,13 @@ static void settled(struct store_op *op)
 	free(s);
 }
 
-static void settle_one(struct settle *s, const struct store_queue_entry *q, struct store_queue_move *m, uint64_t now)
+static void settle_one(struct settle *s, const struct store_queue_entry *q,
+		       struct store_queue_move *m, uint64_t now)
 {
 	struct sms_app *a = s->o->a;
-	struct store_op *tell = outcome_error_op(a, q, "remote-server-timeout", "wait",
-						 "The network took the message, but never said whether it was delivered.");
+	struct store_op *tell = outcome_error_op(
+		a, q, "remote-server-timeout", "wait",
+		"The network took the message, but never said whether it was delivered.");
 
 	if (!tell)
 		return;

@@ -293,13 +293,20 @@ static void on_wrong_request(struct smpp_machine *m, const struct smpp_pdu *p)
 	smm_answer(m, p->command_id | SMPP_RESP, p->sequence_number, SMPP_ESME_RINVBNDSTS);
 }
 
+static void on_enquire_answer(struct smpp_machine *m)
+{
+	m->enquire_seq = 0;
+	if (smm_in_session(m))
+		want_tick(m, enquire_due(m)); /* may be before the answer was due */
+}
+
 static void on_response(struct smpp_machine *m, const struct smpp_pdu *p)
 {
 	bool nack = p->command_id == SMPP_generic_nack;
 
 	if (p->command_id == SMPP_enquire_link_resp ||
 	    (nack && m->enquire_seq && p->sequence_number == m->enquire_seq))
-		m->enquire_seq = 0; /* a centre that has no enquire_link is alive too */
+		on_enquire_answer(m); /* a centre that has no enquire_link is alive too */
 	else if (nack && m->fsm.state == SMPP_ST_OPEN)
 		fsm_event(&m->fsm, EV_BIND_RESP, p);
 	else if (nack && m->fsm.state == SMPP_ST_UNBINDING && !request_of(m, p))

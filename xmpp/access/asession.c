@@ -347,6 +347,13 @@ static void stop_io(struct asession *as)
 	as->todo = 0;
 }
 
+void as_note_acked(struct asession *as)
+{
+	if (!as->sm && as->n && as->stream && as->stream->conn &&
+	    conn_output_acked(as->stream->conn))
+		as_acked(as, as->n);
+}
+
 /* Gone for good. What TCP has acknowledged by now counts as delivered. */
 static int act_end(void *self, const void *ev)
 {
@@ -354,11 +361,9 @@ static int act_end(void *self, const void *ev)
 	struct stream *s = as->stream;
 
 	UNUSED(ev);
-	if (!as->sm && as->n && s && s->conn) {
+	if (s && s->conn)
 		conn_flush(s->conn);
-		if (conn_output_acked(s->conn))
-			as_acked(as, as->n);
-	}
+	as_note_acked(as);
 	stop_io(as);
 	if (as->sm)
 		sm_end(as, as->broken);

@@ -99,6 +99,9 @@ void as_todo(struct asession *as, uint8_t what);
 /* Too many stanzas wait for their commit: the stream should not be read now. */
 bool as_congested(const struct asession *as);
 
+/* A session without XEP-0198: all that was written is acknowledged if the peer's TCP has it now
+ * (CUST-7). */
+void as_note_acked(struct asession *as);
 /* The n oldest are acknowledged. */
 void as_acked(struct asession *as, uint32_t n);
 /* Write an entry of the ring (resumption). */

@@ -93,8 +93,7 @@ static enum prop property(uint32_t c)
 	return DISALLOWED;
 }
 
-/* ---- contextual rules (RFC 5892 appendix A)
- * ------------------------------------------------------ */
+/* ---- contextual rules (RFC 5892 appendix A) -------------------------------------------------- */
 
 static bool after_virama(const uint32_t *s, size_t i)
 {
@@ -180,8 +179,7 @@ static int check_class(const uint32_t *s, size_t n, bool freeform, struct err *e
 	return 0;
 }
 
-/* ---- the Bidi rule (RFC 5893 section 2)
- * ---------------------------------------------------------- */
+/* ---- the Bidi rule (RFC 5893 section 2) ------------------------------------------------------ */
 
 #define B(x) (1ull << (x))
 
@@ -214,8 +212,7 @@ static bool bidi_ok(const uint32_t *s, size_t n)
 			 otherwise */
 }
 
-/* ---- profiles
- * ------------------------------------------------------------------------------------ */
+/* ---- profiles -------------------------------------------------------------------------------- */
 
 /* A string of code points, from malloc. */
 struct cps {

@@ -32,7 +32,7 @@ void xs_fail_limit(struct xml_stream *x, const char *text)
 	xs_fail(x, E_LIMIT, "policy-violation", text);
 }
 
-static void xs_fail_text(struct xml_stream *x)
+static void fail_text(struct xml_stream *x)
 {
 	xs_fail(x, E_SYNTAX, "bad-format", "text between stanzas");
 }
@@ -168,12 +168,18 @@ struct sl xs_unparsed(const struct xml_stream *x)
 	return p && (size_t)size >= n ? sl_mk(p + (size_t)size - n, n) : SL_NULL;
 }
 
-static bool xs_text_between(const struct xml_stream *x)
+static bool text_between(const struct xml_stream *x)
 {
 	struct sl s = xs_unparsed(x);
 	size_t space = xs_count_space(s);
 
 	return x->level == 1 && space < s.n && s.p[space] != '<';
+}
+
+void xs_check_between(struct xml_stream *x)
+{
+	if (text_between(x))
+		fail_text(x);
 }
 
 /* ---- the root -------------------------------------------------------------------------------- */
@@ -457,8 +463,8 @@ static void XMLCALL on_text(void *ud, const XML_Char *s, int len)
 		return;
 	if (x->level > 1)
 		stanza_text(x, s, (size_t)len);
-	else if (xs_count_space(sl_mk(s, (size_t)len)) != (size_t)len || xs_text_between(x))
-		xs_fail_text(x); /* white space, but not by reference */
+	else if (xs_count_space(sl_mk(s, (size_t)len)) != (size_t)len || text_between(x))
+		fail_text(x); /* white space, but not by reference */
 	else
 		x->mark = xs_event_end(x);
 }
@@ -468,7 +474,7 @@ static void XMLCALL on_cdata(void *ud)
 	struct xml_stream *x = ud;
 
 	if (x->level <= 1)
-		xs_fail_text(x); /* even if there is only white space in it */
+		fail_text(x); /* even if there is only white space in it */
 }
 
 static void restricted(void *ud, const char *what)
@@ -568,8 +574,8 @@ void xs_expat_failed(struct xml_stream *x)
 
 	if (x->fail || x->closed)
 		return;
-	if (xs_text_between(x)) {
-		xs_fail_text(x); /* expat may have met an error in the text before it reported it */
+	if (text_between(x)) {
+		fail_text(x); /* expat may have met an error in the text before it reported it */
 		return;
 	}
 	clause = expat_clause(x, code, &text);

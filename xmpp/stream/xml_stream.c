@@ -142,7 +142,7 @@ struct sl xs_held(const struct xml_stream *x)
 	return x->held ? buf_sl(x->held) : SL_NULL;
 }
 
-static void xs_drop_held(struct xml_stream *x)
+static void drop_held(struct xml_stream *x)
 {
 	if (x->held)
 		buf_free(x->held);
@@ -171,7 +171,7 @@ void xs_hold(struct xml_stream *x, struct sl d)
 static void consume_held(struct xml_stream *x, size_t n)
 {
 	if (n == x->held->n)
-		xs_drop_held(x);
+		drop_held(x);
 	else
 		buf_consume(x->held, n);
 }
@@ -193,7 +193,7 @@ static int take_rest(struct xml_stream *x)
 		free(b);
 		return E_NOMEM;
 	}
-	xs_drop_held(x);
+	drop_held(x);
 	x->held = b;
 	return 0;
 }
@@ -227,7 +227,7 @@ static void restart(struct xml_stream *x)
 		return;
 	}
 	if (!x->paused)
-		xs_drop_held(x);
+		drop_held(x);
 	reset(x);
 }
 
@@ -237,6 +237,8 @@ static int settle(struct xml_stream *x, enum XML_Status st)
 {
 	if (st == XML_STATUS_ERROR)
 		xs_expat_failed(x);
+	if (!x->suspended && x->fed != x->mark)
+		xs_check_between(x);
 	if (!x->suspended && !x->closed && x->fed - x->mark > x->lim->stanza_octets)
 		xs_fail_limit(x, x->open ? "stanza too large" : "stream header too large");
 	if (x->recycle && !x->fail) {
@@ -249,7 +251,7 @@ static int settle(struct xml_stream *x, enum XML_Status st)
 	if (x->fail || x->closed) {
 		parser_put(x);
 		drop_stanza(x);
-		xs_drop_held(x);
+		drop_held(x);
 		return x->fail ? x->fail : E_CLOSED;
 	}
 	return x->paused ? XML_PAUSE : 0;
@@ -307,7 +309,6 @@ static int run(struct xml_stream *x, struct sl d)
 
 	if (x->token && xs_token_defer(x, d))
 		return 0;
-
 	if (x->suspended) {
 		x->suspended = false;
 		rc = settle(x, XML_ResumeParser(x->p));
@@ -337,7 +338,7 @@ static int run(struct xml_stream *x, struct sl d)
 static void destroy(struct xml_stream *x)
 {
 	reset(x);
-	xs_drop_held(x);
+	drop_held(x);
 	free(x);
 }
 

@@ -47,6 +47,8 @@ void xs_fail(struct xml_stream *x, int code, const char *clause, const char *tex
 void xs_fail_nomem(struct xml_stream *x);
 void xs_fail_limit(struct xml_stream *x, const char *text);
 void xs_expat_failed(struct xml_stream *x); /* the same for an error of expat's */
+/* Fail if something other than an element begins between two stanzas. */
+void xs_check_between(struct xml_stream *x);
 /* Octets of white space at the front. */
 size_t xs_count_space(struct sl s);
 /* Where the event that expat reports, or reported last, ends, in octets given to it. */

@@ -4,6 +4,7 @@
  * however it dies. (A lock on the database file itself would be dropped with SQLite's own
  * descriptors.) */
 #include "appliance/store/sqlite/conn.h"
+#include "appliance/store/sqlite/progress.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -142,6 +143,8 @@ static bool looks_damaged(const struct store_conn *c)
 
 static int writer_caches(struct store_conn *c, const struct store_cfg *cfg, struct err *e)
 {
+	if (c->schema == STORE_SMS && sq_progress_new(&c->progress) < 0)
+		return err_set(e, E_NOMEM, NULL, "out of memory for the store");
 	if (c->schema != STORE_CORE)
 		return 0;
 	if (sq_owners_new(&c->owners) < 0 || sq_sm_buffer_new(&c->sm) < 0)
@@ -235,6 +238,7 @@ void sq_close(struct store_conn **cp)
 	sq_owners_free(&c->owners);
 	sq_seen_free(&c->seen);
 	sq_sm_buffer_free(&c->sm);
+	sq_progress_free(&c->progress);
 	if (c->lock_fd >= 0)
 		close(c->lock_fd);
 	free(c);

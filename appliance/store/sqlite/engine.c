@@ -1,6 +1,7 @@
 /* engine.c - the SQLite engine's slots: transactions, and one exec function a kind of operation in
  * a table. */
 #include "appliance/store/sqlite/conn.h"
+#include "appliance/store/sqlite/progress.h"
 
 static exec_fn *const exec_table[STORE_KIND_MAX] = {
 	[STORE_ACCOUNT_PUT] = sq_exec_account_put,
@@ -63,6 +64,8 @@ static int sqlite_commit(struct store_conn *c, struct err *e)
 {
 	int rc = c->sm ? sq_sm_flush(c, e) : 0;
 
+	if (rc == 0)
+		rc = sq_progress_flush(c, e);
 	if (rc == 0 && c->seen)
 		rc = sq_seen_flush(c, e);
 	if (rc == 0)
@@ -81,6 +84,8 @@ static void sqlite_rollback(struct store_conn *c)
 		sq_sm_buffer_reset(c->sm);
 	if (c->seen)
 		sq_seen_rollback(c->seen);
+	if (c->progress)
+		sq_progress_reset(c->progress);
 	if (c->owners)
 		sq_owners_rollback(c->owners);
 }
@@ -109,6 +114,8 @@ static void sqlite_stats(const struct store_conn *c, struct store_stats *st)
 
 const struct store_engine store_engine_sqlite = {
 	.name = "sqlite",
+	/* Every commit empties the page caches of all other connections. */
+	.writer_reads = 1ull << STORE_QUEUE_GET,
 	.open = sq_open,
 	.close = sq_close,
 	.begin = sqlite_begin,

@@ -5,14 +5,9 @@
  * `open` says whether the entry is still on its way: it changes only at the end (and when a
  * finished entry is taken up again), so that a move between open states touches no index. A further
  * part that has never been set has no row: it is queued. */
-#include "appliance/store/sqlite/sqlite.h"
+#include "appliance/store/sqlite/progress.h"
 
 #define OPEN_STATES (1u << STORE_Q_QUEUED | 1u << STORE_Q_SUBMITTED | 1u << STORE_Q_ACCEPTED)
-
-static bool is_open(unsigned state)
-{
-	return OPEN_STATES >> state & 1;
-}
 
 /* ---- put, move, part ---- */
 
@@ -32,16 +27,6 @@ static int part_write(struct store_conn *c, enum sql_id id, const struct store_q
 	return sq_st_run(c, st, e);
 }
 
-static int part_put(struct store_conn *c, const struct store_queue_part *p, struct err *e)
-{
-	bool first = p->number == 1;
-	int rc = part_write(c, first ? SQL_FIRST_STATE : SQL_PART_STATE, p, e);
-
-	if (rc < 0 || sq_st_changes(c) > 0)
-		return rc;
-	return part_write(c, first ? SQL_FIRST_SET : SQL_PART_SET, p, e);
-}
-
 static void bind_entry(struct store_conn *c, sqlite3_stmt *st, const struct store_queue_entry *q)
 {
 	const uint64_t number[] = { q->id, q->parts, q->wants_receipt, q->stamp_ms, q->expires_ms };
@@ -58,8 +43,10 @@ static void bind_entry(struct store_conn *c, sqlite3_stmt *st, const struct stor
 
 static int progress_put(struct store_conn *c, const struct store_queue_entry *q, struct err *e)
 {
-	const uint64_t number[] = { q->id,        is_open(q->state), q->state,      q->attempts,
-				    q->ambiguous, q->not_before_ms,  q->changed_ms, q->ref };
+	const uint64_t number[] = { q->id,         sq_queue_open(q->state),
+				    q->state,      q->attempts,
+				    q->ambiguous,  q->not_before_ms,
+				    q->changed_ms, q->ref };
 	sqlite3_stmt *st = sq_st_get(c, SQL_PROGRESS_PUT, e);
 	int i = 1;
 
@@ -100,11 +87,11 @@ int sq_exec_queue_put(struct store_conn *c, struct store_op *op, struct err *e)
 	struct store_queue_put *p = (struct store_queue_put *)op;
 	const struct store_queue_entry *q = &p->entry;
 	sqlite3_stmt *st = sq_st_get(c, SQL_QUEUE_PUT, e);
-	int rc;
+	int rc = st ? sq_progress_flush_of(c, q->id, e) : E_IO;
 
 	p->duplicate_r = p->id_taken_r = false;
-	if (!st)
-		return E_IO;
+	if (rc < 0)
+		return rc;
 	bind_entry(c, st, q);
 	rc = sq_st_run(c, st, e);
 	if (rc < 0)
@@ -123,46 +110,22 @@ int sq_exec_queue_put(struct store_conn *c, struct store_op *op, struct err *e)
 	return rc;
 }
 
-static int move(struct store_conn *c, enum sql_id id, const struct store_queue_move *p,
-		struct err *e)
-{
-	sqlite3_stmt *st = sq_st_get(c, id, e);
-
-	if (!st)
-		return E_IO;
-	sq_st_u64(c, st, 1, p->id);
-	sq_st_u64(c, st, 2, p->state);
-	sq_st_u64(c, st, 3, p->attempts);
-	sq_st_u64(c, st, 4, p->ambiguous);
-	sq_st_u64(c, st, 5, p->not_before_ms);
-	sq_st_u64(c, st, 6, p->changed_ms);
-	sq_st_u64(c, st, 7, p->ref);
-	sq_st_sl(c, st, 8, p->link);
-	sq_st_sl(c, st, 9, p->error);
-	if (id == SQL_PROGRESS_SET_OPEN)
-		sq_st_u64(c, st, 10, is_open(p->state));
-	return sq_st_run(c, st, e);
-}
-
-/* The second form: the end, or a finished entry that is taken up again. */
 int sq_exec_queue_move(struct store_conn *c, struct store_op *op, struct err *e)
 {
-	struct store_queue_move *p = (struct store_queue_move *)op;
-	int rc;
-
-	if (is_open(p->state)) {
-		rc = move(c, SQL_PROGRESS_SET, p, e);
-		if (rc < 0 || sq_st_changes(c) > 0)
-			return rc;
-	}
-	return move(c, SQL_PROGRESS_SET_OPEN, p, e);
+	return sq_progress_move(c, (struct store_queue_move *)op, e);
 }
 
 int sq_exec_queue_part(struct store_conn *c, struct store_op *op, struct err *e)
 {
-	struct store_queue_part_set *p = (struct store_queue_part_set *)op;
+	const struct store_queue_part *p = &((struct store_queue_part_set *)op)->part;
+	int rc;
 
-	return part_put(c, &p->part, e);
+	if (p->number == 1)
+		return sq_progress_part(c, p, e);
+	rc = part_write(c, SQL_PART_STATE, p, e);
+	if (rc < 0 || sq_st_changes(c) > 0)
+		return rc;
+	return part_write(c, SQL_PART_SET, p, e);
 }
 
 /* ---- load, get ---- */
@@ -284,11 +247,13 @@ int sq_exec_queue_load(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_queue_load *p = (struct store_queue_load *)op;
 	struct rows rows, parts;
-	int rc = sq_rows_init(&rows, op, e);
+	int rc = sq_progress_flush(c, e);
 
 	p->entry_r = NULL;
 	p->part_r = NULL;
 	p->n_r = p->nparts_r = 0;
+	if (rc == 0)
+		rc = sq_rows_init(&rows, op, e);
 	if (rc == 0)
 		rc = sq_rows_init(&parts, op, e);
 	if (rc == 0)
@@ -302,74 +267,52 @@ int sq_exec_queue_load(struct store_conn *c, struct store_op *op, struct err *e)
 	return 0;
 }
 
-/* 1 and *id_r: some entry has a part of this key. */
-static int entry_by_key(struct store_conn *c, struct sl key, uint64_t *id_r, struct err *e)
-{
-	sqlite3_stmt *st = sq_st_get(c, SQL_PART_BY_KEY, e);
-	int rc;
-
-	if (!st)
-		return E_IO;
-	sq_st_sl(c, st, 1, key);
-	rc = sq_st_step(c, st, e);
-	if (rc <= 0)
-		return rc;
-	*id_r = sq_col_u64(st, 0); /* 0: NULL, there is none */
-	sq_st_reset(st);
-	return *id_r != 0;
-}
-
-static int get_entry(struct store_conn *c, struct store_queue_get *p, struct rows *parts,
-		     struct err *e)
+static sqlite3_stmt *get_stmt(struct store_conn *c, const struct store_queue_get *p, struct err *e)
 {
 	bool by_custody = p->id == 0 && p->custody_id.n;
-	uint64_t id = p->id;
-	sqlite3_stmt *st;
-	int rc = 1;
+	enum sql_id id = p->id        ? SQL_QUEUE_GET
+			 : by_custody ? SQL_QUEUE_GET_CUSTODY
+				      : SQL_QUEUE_GET_KEY;
+	sqlite3_stmt *st = sq_st_get(c, id, e);
 
-	if (id == 0 && !by_custody)
-		rc = entry_by_key(c, p->key, &id, e);
-	if (rc <= 0)
-		return rc;
-	st = sq_st_get(c, by_custody ? SQL_QUEUE_GET_CUSTODY : SQL_QUEUE_GET, e);
 	if (!st)
-		return E_IO;
-	if (by_custody)
-		sq_st_sl(c, st, 1, p->custody_id);
+		return NULL;
+	if (p->id)
+		sq_st_u64(c, st, 1, p->id);
 	else
-		sq_st_u64(c, st, 1, id);
-	rc = sq_st_step(c, st, e);
-	if (rc <= 0)
-		return rc;
-	rc = entry_of(st, &p->entry_r, parts, e);
-	sq_st_reset(st);
-	if (rc == 0)
-		rc = further_parts(c, &p->entry_r, parts, e);
-	p->found_r = rc == 0;
-	return rc;
+		sq_st_sl(c, st, 1, by_custody ? p->custody_id : p->key);
+	return st;
 }
 
+/* The further parts are read before the first statement ends, so both see one state. */
 int sq_exec_queue_get(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_queue_get *p = (struct store_queue_get *)op;
 	struct rows parts;
-	bool began;
-	int rc = sq_rows_init(&parts, op, e);
+	sqlite3_stmt *st;
+	int rc = sq_progress_flush(c, e);
 
 	p->found_r = false;
 	p->part_r = NULL;
 	p->nparts_r = 0;
 	if (rc == 0)
-		rc = sq_read_begin(c, &began, e);
+		rc = sq_rows_init(&parts, op, e);
 	if (rc < 0)
 		return rc;
-	rc = get_entry(c, p, &parts, e);
-	sq_read_end(c, began);
-	if (p->found_r) {
-		p->part_r = parts.p;
-		p->nparts_r = parts.n;
-	}
-	return rc;
+	st = get_stmt(c, p, e);
+	rc = st ? sq_st_step(c, st, e) : E_IO;
+	if (rc <= 0)
+		return rc;
+	rc = entry_of(st, &p->entry_r, &parts, e);
+	if (rc == 0)
+		rc = further_parts(c, &p->entry_r, &parts, e);
+	sq_st_reset(st);
+	if (rc < 0)
+		return rc;
+	p->found_r = true;
+	p->part_r = parts.p;
+	p->nparts_r = parts.n;
+	return 0;
 }
 
 /* ---- count, purge ---- */
@@ -391,9 +334,11 @@ int sq_exec_queue_count(struct store_conn *c, struct store_op *op, struct err *e
 {
 	struct store_queue_count *p = (struct store_queue_count *)op;
 	bool began;
-	int rc = sq_read_begin(c, &began, e);
+	int rc = sq_progress_flush(c, e);
 
 	memset(p->n_r, 0, sizeof(p->n_r));
+	if (rc == 0)
+		rc = sq_read_begin(c, &began, e);
 	if (rc < 0)
 		return rc;
 	rc = count(c, SQL_QUEUE_COUNT_OPEN, p->n_r, e);
@@ -422,10 +367,10 @@ int sq_exec_queue_purge(struct store_conn *c, struct store_op *op, struct err *e
 {
 	struct store_queue_purge *p = (struct store_queue_purge *)op;
 	sqlite3_stmt *st;
-	int rc = 0;
+	int rc = sq_progress_flush(c, e);
 
 	/* One by one: a statement that reads an index must not see it shrink. */
-	for (p->n_r = 0; p->n_r < p->limit; p->n_r++) {
+	for (p->n_r = 0; rc == 0 && p->n_r < p->limit; p->n_r++) {
 		uint64_t id;
 		st = sq_st_get(c, SQL_QUEUE_OLD, e);
 		if (!st)

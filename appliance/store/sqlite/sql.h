@@ -9,6 +9,9 @@
 	"q.to_number,q.stanza_id,q.origin_id,q.thread,q.body,p.link,p.error," \
 	"p.part_state,p.part_ambiguous,p.message_id,p.key"
 
+#define SQL_MOVE_COLS \
+	"state=?2,attempts=?3,ambiguous=?4,not_before_ms=?5,changed_ms=?6,ref=?7,link=?8,error=?9"
+
 #define SQL_LIST(X) \
 	X(BEGIN_WRITE, "BEGIN IMMEDIATE") \
 	X(BEGIN_READ, "BEGIN") \
@@ -97,12 +100,16 @@
 			"not_before_ms,changed_ms,ref,link,error,part_state,part_ambiguous," \
 			"message_id,key) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,'','')") \
 	/* open is in an index condition: naming it only where it changes spares the indexes */ \
-	X(PROGRESS_SET, "UPDATE OR FAIL progress SET state=?2,attempts=?3,ambiguous=?4," \
-			"not_before_ms=?5,changed_ms=?6,ref=?7,link=?8,error=?9 " \
-			"WHERE id=?1 AND open=1") \
-	X(PROGRESS_SET_OPEN, "UPDATE OR FAIL progress SET state=?2,attempts=?3,ambiguous=?4," \
-			     "not_before_ms=?5,changed_ms=?6,ref=?7,link=?8,error=?9,open=?10 " \
-			     "WHERE id=?1") \
+	X(PROGRESS_SET, "UPDATE OR FAIL progress SET " SQL_MOVE_COLS " WHERE id=?1 AND open=1") \
+	X(PROGRESS_SET_OPEN, "UPDATE OR FAIL progress SET " SQL_MOVE_COLS ",open=?10 WHERE id=?1") \
+	X(BOTH_STATE, "UPDATE OR FAIL progress SET " SQL_MOVE_COLS ",part_state=?11," \
+		      "part_ambiguous=?12 WHERE id=?1 AND open=?10 " \
+		      "AND message_id=?13 AND key=?14") \
+	X(BOTH_STATE_OPEN, "UPDATE OR FAIL progress SET " SQL_MOVE_COLS ",open=?10," \
+			   "part_state=?11,part_ambiguous=?12 WHERE id=?1 " \
+			   "AND message_id=?13 AND key=?14") \
+	X(BOTH_KEY, "UPDATE OR FAIL progress SET " SQL_MOVE_COLS ",part_state=?11," \
+		    "part_ambiguous=?12,message_id=?13,key=?14 WHERE id=?1 AND open=?10") \
 	X(QUEUE_LOAD_OPEN, "SELECT " SQL_QUEUE_COLS " FROM progress p INDEXED BY progress_open " \
 			   "CROSS JOIN queue q ON q.id=p.id " \
 			   "WHERE p.open=1 AND p.id>?1 AND (1<<p.state)&?2 " \
@@ -113,6 +120,11 @@
 		     "WHERE q.id=?") \
 	X(QUEUE_GET_CUSTODY, "SELECT " SQL_QUEUE_COLS " FROM queue q JOIN progress p " \
 			     "ON p.id=q.id WHERE q.custody_id=? AND q.custody_id<>''") \
+	X(QUEUE_GET_KEY, "SELECT " SQL_QUEUE_COLS " FROM queue q JOIN progress p ON p.id=q.id " \
+			 "WHERE q.id=max(ifnull((SELECT max(id) FROM progress " \
+			 "WHERE key=?1 AND key<>'' AND part_state<>3),0)," \
+			 "ifnull((SELECT max(id) FROM part " \
+			 "WHERE key=?1 AND key<>'' AND part_state<>3),0))") \
 	X(QUEUE_COUNT_OPEN, "SELECT state,count(*) FROM progress INDEXED BY progress_open " \
 			    "WHERE open=1 GROUP BY state") \
 	X(QUEUE_COUNT_DONE, "SELECT state,count(*) FROM progress INDEXED BY progress_done " \
@@ -122,20 +134,16 @@
 	X(QUEUE_DEL, "DELETE FROM queue WHERE id=?") \
 	X(PROGRESS_DEL, "DELETE FROM progress WHERE id=?") \
 	X(PART_DEL, "DELETE FROM part WHERE id=?") \
-	/* mostly only the state of a part is new, which leaves the index of keys alone */ \
-	X(FIRST_STATE, "UPDATE OR FAIL progress SET part_state=?3,part_ambiguous=?4 " \
-		       "WHERE id=?1 AND ?2=1 AND message_id=?5 AND key=?6") \
-	X(FIRST_SET, "UPDATE OR FAIL progress SET part_state=?3,part_ambiguous=?4," \
-		     "message_id=?5,key=?6 WHERE id=?1 AND ?2=1") \
+	X(FIRST_STATE, "UPDATE OR FAIL progress SET part_state=?2,part_ambiguous=?3 " \
+		       "WHERE id=?1 AND message_id=?4 AND key=?5") \
+	X(FIRST_SET, "UPDATE OR FAIL progress SET part_state=?2,part_ambiguous=?3," \
+		     "message_id=?4,key=?5 WHERE id=?1") \
 	X(PART_STATE, "UPDATE OR FAIL part SET part_state=?3,part_ambiguous=?4 " \
 		      "WHERE id=?1 AND number=?2 AND message_id=?5 AND key=?6") \
 	X(PART_SET, "INSERT OR REPLACE INTO part(id,number,part_state,part_ambiguous," \
 		    "message_id,key) VALUES(?,?,?,?,?,?)") \
 	X(PART_LOAD, "SELECT number,part_state,part_ambiguous,message_id,key FROM part " \
 		     "WHERE id=? ORDER BY number") \
-	X(PART_BY_KEY, "SELECT max(id) FROM (SELECT id FROM progress " \
-		       "WHERE key=?1 AND key<>'' AND part_state<>3 UNION ALL " \
-		       "SELECT id FROM part WHERE key=?1 AND key<>'' AND part_state<>3)") \
 	/* outbox, fragments */ \
 	X(OUTBOX_PUT, "INSERT OR IGNORE INTO outbox(id,key,stanza) VALUES(?,?,?)") \
 	X(OUTBOX_HAS, "SELECT 1 FROM outbox WHERE key=? AND key<>''") \

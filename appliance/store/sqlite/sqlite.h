@@ -15,6 +15,7 @@ struct owners;
 struct seen;
 struct sm_buffer;
 struct checkpointer;
+struct progress;
 
 struct store_conn {
 	sqlite3 *db;
@@ -26,6 +27,7 @@ struct store_conn {
 	struct owners *owners;
 	struct seen *seen;
 	struct sm_buffer *sm;
+	struct progress *progress;
 	struct checkpointer *checkpointer;
 	sqlite3_stmt *stmt[SQL_MAX];
 };

@@ -415,6 +415,37 @@ static int build(struct load *l, const char *text, const struct config **c_r)
 	return rc;
 }
 
+/* Blanks comments out, keeping every line where it is: libconfuse 3.3 counts the line of a comment
+ * three times, and then its messages name the wrong ones. What is in quotation marks stays; a
+ * comment that is not closed stays too, for libconfuse to complain about. */
+static void blank_comments(char *p, char *end)
+{
+	char quote = 0;
+
+	for (; p < end; p++) {
+		bool line = !quote && (*p == '#' || (*p == '/' && p + 1 < end && p[1] == '/'));
+		char *stop = NULL;
+		if (quote && *p == '\\' && p + 1 < end)
+			p++;
+		else if (quote)
+			quote = *p == quote ? 0 : quote;
+		else if (*p == '"' || *p == '\'')
+			quote = *p;
+		else if (line)
+			stop = memchr(p, '\n', (size_t)(end - p));
+		else if (*p == '/' && p + 1 < end && p[1] == '*')
+			stop = memmem(p + 2, (size_t)(end - p - 2), "*/", 2);
+		if (!stop)
+			continue;
+		if (!line)
+			stop += 2;
+		for (; p < stop; p++)
+			if (*p != '\n')
+				*p = ' ';
+		p--;
+	}
+}
+
 int config_load_text(struct sl text, const char *name, struct sl dir, const struct config **c_r,
 		     struct err *e)
 {
@@ -428,8 +459,10 @@ int config_load_text(struct sl text, const char *name, struct sl dir, const stru
 	buf_init(&b, TEXT_MAX + 64);
 	if (buf_add(&b, text) < 0 || buf_add(&b, SL("\n" END " = yes\n\0")) < 0)
 		rc = err_set(e, E_TOOBIG, NULL, "%.100s: more than %u octets", name, TEXT_MAX);
-	else
+	else {
+		blank_comments(b.p, b.p + text.n);
 		rc = build(&l, b.p, c_r);
+	}
 	buf_free(&b);
 	json_decref(l.doc);
 	json_decref(l.lines);

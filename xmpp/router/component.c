@@ -43,8 +43,8 @@ static struct session *stream_for(struct component *c, const struct stanza *st)
 	if (c->nsessions > 1)
 		pick = hash_more(hash_bytes(st->from.bare), st->to.bare) % c->nsessions;
 	LIST_FOREACH(n, next, &c->sessions)
-	if (pick-- == 0)
-		return LIST_ENTRY(n, struct session, user_node);
+		if (pick-- == 0)
+			return LIST_ENTRY(n, struct session, user_node);
 	return NULL;
 }
 

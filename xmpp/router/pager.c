@@ -127,7 +127,8 @@ static int offer_row(struct pager *p, const struct store_mail_row *row)
 	if (rc == E_NOMEM)
 		return rc;
 	if (rc)
-		log_ev(LOG_L_ERROR, "mail.row.unreadable", KU("row", row->id), KS("owner", row->owner));
+		log_ev(LOG_L_ERROR, "mail.row.unreadable", KU("row", row->id),
+		       KS("owner", row->owner));
 	else
 		p->ops->offer(p->self, &it, row->stamp_ms);
 	return 0;

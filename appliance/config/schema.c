@@ -322,7 +322,7 @@ static const struct opt sasl_opts[] = {
 static const struct opt sms_opts[] = {
 	STR_("domain", TOP(sms.domain), "sms.localhost", 253, check_domain, SMS | CORE, true,
 	     "A message to +15550100@DOMAIN is an SMS to that number."),
-	STR_("server", TOP(sms.server), "", 253, NULL, SMS, true,
+	STR_("server", TOP(sms.server), "", 253, check_address, SMS, true,
 	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 "
 	     "component; empty: our own core."),
 	FILE_("server_secret_file", TOP(sms.server_secret_file), "server_secret", true,

@@ -503,6 +503,7 @@ struct store_frag_load { /* of one group, or (group empty) all groups with nothi
 	struct store_op op;
 	struct sl group;
 	uint64_t before_ms;
+	unsigned limit; /* rows; 0: no limit */
 	struct store_frag_row {
 		struct sl group, meta, payload;
 		uint8_t number, total;

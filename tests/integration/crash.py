@@ -106,9 +106,7 @@ class TandemWorld(World):
         return True
 
     def kill_everything(self):
-        pids = [p["pid"] for p in self.tandem.try_status().get("processes", []) if p["pid"]]
-        pids.append(self.tandem.process.pid)
-        for pid in pids:
+        for pid in self.tandem.all_pids():
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

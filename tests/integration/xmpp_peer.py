@@ -34,13 +34,20 @@ class LoginFailed(Exception):
 class Peer(slixmpp.ClientXMPP):
     open = []
 
-    def __init__(self, server, account, resource=None, mechanism=None, sm=False, plugins=()):
+    def __init__(self, server, account, resource=None, mechanism=None, sm=False, binding=None,
+                 plugins=()):
+        """mechanism: only this one; without -PLUS then as a client that knows no channel binding, unless
+        binding is true."""
         super().__init__("%s%s" % (account.jid, "/" + resource if resource else ""), account.password)
         self.tandem = server
         self.inbox, self.presences, self.seen = asyncio.Queue(), asyncio.Queue(), []
         self.whitespace_keepalive = False
         if mechanism:
-            self["feature_mechanisms"].use_mech = mechanism
+            m = self["feature_mechanisms"]
+            m.use_mech = mechanism
+            if not binding and not mechanism.endswith("-PLUS"):
+                m.sasl_callback = lambda need, may: dict(m._default_credentials(need, may),
+                                                         channel_binding=None)
         for name in PLUGINS + tuple(plugins) + (("xep_0198",) if sm else ()):
             self.register_plugin(name)
         self["xep_0184"].auto_ack = False
@@ -50,6 +57,8 @@ class Peer(slixmpp.ClientXMPP):
         self.add_event_handler("session_start", lambda e: self.settle("in"))
         self.add_event_handler("failed_all_auth", lambda e: self.settle("authentication failed"))
         self.add_event_handler("connection_failed", lambda e: self.settle("no connection: %s" % e))
+        # Who was refused several times is disconnected before slixmpp has tried everything.
+        self.add_event_handler("disconnected", lambda e: self.settle("disconnected"))
         self.add_event_handler("message", self.inbox.put_nowait)
         self.add_event_handler("message_error", self.inbox.put_nowait)
         self.add_event_handler("receipt_received", self.inbox.put_nowait)

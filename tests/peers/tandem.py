@@ -57,17 +57,23 @@ class Tandem:
             self.env["C2S_TLS"] = c2s_tls
         self.env.update(environment or {})
         self.process = None
+        self.settings_made = {}
 
     # --- life -------------------------------------------------------------------------------------
 
     def spawn(self):
         """Start it and do not wait."""
-        self.process = Process(["sh", os.path.join(TOP, "appliance/run.sh")],
-                               os.path.join(self.dir, "test-run.log"), self.env, cwd=TOP)
+        log = os.path.join(self.dir, "test-run.log")
+        if os.path.exists(log):
+            os.remove(log)
+        self.process = Process(["sh", os.path.join(TOP, "appliance/run.sh")], log, self.env, cwd=TOP)
 
     def start(self, timeout=60):
         self.spawn()
-        self.process.until(self.ready, "Tandem", timeout)
+        # The card comes when the server answers, not before.
+        self.process.until(lambda: "card.json" in self.output(), "Tandem", timeout)
+        if not self.ready():
+            raise RuntimeError("it printed the card before it was ready")
         return self
 
     def ready(self):
@@ -135,9 +141,14 @@ class Tandem:
         return next((p["pid"] for p in self.try_status().get("processes", [])
                      if p["name"] == name), None)
 
+    def all_pids(self):
+        """tandemd, its processes and run.sh."""
+        s = self.try_status()
+        return [p["pid"] for p in s.get("processes", []) if p["pid"]] + [
+            p for p in (s.get("pid"), self.process.pid) if p]
+
     def supervisor_pid(self):
-        """tandemd itself: run.sh has become it, or it is its child."""
-        return self.pid_of("tandemd") or self.process.pid
+        return self.status()["pid"]
 
     def rss(self, name):
         with open("/proc/%d/status" % self.pid_of(name)) as f:
@@ -154,7 +165,7 @@ class Tandem:
     def accounts(self, users, password, numbers=0):
         """Many at once, by their verifiers; the first of them get a number each."""
         path = os.path.join(self.dir, "import.txt")
-        keys = ",".join(verifiers(password))
+        keys = " ".join(verifiers(password))
         with open(path, "w") as f:
             for i, user in enumerate(users):
                 f.write("%s@%s\t%s%s\n" % (user, self.domain, keys,
@@ -172,22 +183,34 @@ class Tandem:
         return os.path.join(self.dir, "tandem.conf")
 
     def configure(self, section, **values):
-        """Set options of a section ("" for the top) in tandem.conf, and reload."""
+        """Set options of a section ("" for the top of the file), also for later starts, and reload."""
         self.write_config(section, **values)
         self.ctl("reload")
 
     def write_config(self, section, **values):
+        """In tandem.conf, which run.sh writes anew at each start, and in extra.conf, which it appends."""
+        self.settings_made.setdefault(section, {}).update(values)
+        with open(os.path.join(self.dir, "extra.conf"), "w") as f:
+            for name, made in self.settings_made.items():
+                lines = "".join("%s = %s\n" % x for x in made.items())
+                f.write("%s {\n%s}\n" % (name, lines) if name else lines)
+        if not os.path.exists(self.config_path()):
+            return
         with open(self.config_path()) as f:
             text = f.read()
-        lines = "".join("%s = %s\n" % (k, v) for k, v in values.items())
-        for key in values:
+        for key, value in values.items():
             text = re.sub(r"(?m)^\s*%s\s*=.*\n" % re.escape(key), "", text)
+        lines = "".join("%s = %s\n" % x for x in values.items())
         if not section:
             text = lines + text
         elif re.search(r"(?m)^%s\s*\{" % re.escape(section), text):
-            text = re.sub(r"(?m)^(%s\s*\{.*)$" % re.escape(section), lambda m: m.group(1) + "\n" + lines,
+            text = re.sub(r"(?m)^(%s\s*\{)" % re.escape(section), lambda m: m.group(1) + "\n" + lines,
                           text, count=1)
         else:
             text += "\n%s {\n%s}\n" % (section, lines)
         with open(self.config_path(), "w") as f:
             f.write(text)
+
+    def log_text(self):
+        with open(os.path.join(self.dir, "tandem.log"), errors="replace") as f:
+            return f.read()

@@ -179,7 +179,9 @@ static int say(struct play *p, struct peer *peer, struct sl text)
 
 	if (var_expand(&p->vars, text, line, sizeof(line), &n) != 0)
 		return fail(p, "a variable has no value");
-	return xc_send(&peer->c, sl_mk(line, n)) == 0 ? 0 : fail(p, "%s", peer->c.error);
+	/* Whom the server has hung up on notices when it listens. */
+	xc_send(&peer->c, sl_mk(line, n));
+	return 0;
 }
 
 static void skip_space(struct xc *c)
@@ -302,6 +304,10 @@ static int peer_line(struct play *p, struct peer *peer, struct sl rest)
 		return xc_tls(&peer->c, NULL, !sl_eq(rest, SL("1.2"))) == 0
 			       ? 0
 			       : fail(p, "%s", peer->c.error);
+	if (sl_eq(verb, SL("whole"))) { /* too much to cut it up */
+		peer->c.cut = XC_WHOLE;
+		return 0;
+	}
 	if (sl_eq(verb, SL("drop"))) {
 		xc_close(&peer->c);
 		return 0;
@@ -319,6 +325,14 @@ static int let(struct play *p, struct sl rest)
 	unsigned char raw[1024], text[2048];
 	size_t n = 0;
 
+	if (!sl_starts(rest, SL("b64 "))) {
+		static char value[2048];
+		size_t len;
+
+		if (var_expand(&p->vars, rest, value, sizeof(value), &len) != 0)
+			return fail(p, "a variable has no value");
+		rest = sl_mk(value, len);
+	}
 	if (!sl_starts(rest, SL("b64 ")))
 		return var_set(&p->vars, name, rest) == 0 ? 0 : fail(p, "too many variables");
 	word(&rest);

@@ -38,9 +38,14 @@ struct rh {
 	struct core_config *cfg;
 	struct list fakes;
 	unsigned ready;
+	bool forgiving;
 	char dir[128], path[160];
 	char where[96]; /* for messages */
 };
+
+/* Is set to true while the router's own code runs (and not the harness's): for tests that fail
+ * allocations. */
+extern bool rh_inside;
 
 /* localhost is served, gw.localhost is a component of ours, irc.localhost a foreign one. */
 struct rh *rh_new(unsigned workers);
@@ -52,6 +57,8 @@ void rh_accounts(struct rh *h, const char *const *jids);
 /* Runs the conversation; a mismatch fails the test with file and line. */
 void rh_run_at(struct rh *h, const char *file, int line, const char *script);
 #define RH_RUN(h, script) rh_run_at((h), __FILE__, __LINE__, (script))
+/* Sessions that could not bind take part in the conversation as if they did not say a word. */
+void rh_forgiving(struct rh *h, bool on);
 void rh_settle(struct rh *h);
 void rh_turn(struct rh *h, int wait_ms);
 uint64_t rh_rows(struct rh *h, const char *owner);

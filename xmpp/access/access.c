@@ -123,6 +123,11 @@ void access_worker_free(struct worker *w)
 	w->access = NULL;
 }
 
+uint32_t access_worker_streams(const struct worker *w)
+{
+	return atomic_load_explicit(&access_of(w)->nstreams, memory_order_relaxed);
+}
+
 struct access_totals access_worker_totals(const struct worker *w)
 {
 	const struct access_worker *aw = access_of(w);

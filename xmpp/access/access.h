@@ -60,6 +60,7 @@ struct access_totals {
 	uint32_t streams, sessions, detached;
 };
 struct access_totals access_worker_totals(const struct worker *w);
+uint32_t access_worker_streams(const struct worker *w); /* any thread */
 struct session;
 /* Each session of this worker, detached ones and those of components (user NULL) too. fn may close
  * it. */

@@ -51,6 +51,9 @@ struct asession {
 	struct list unacked_node;      /* access_worker.unacked */
 	struct as_entry *ring;
 	uint32_t head, n, cap; /* cap: 0 or a power of two */
+	bool marked;           /* without XEP-0198: the mark_n oldest ... */
+	uint32_t mark_n;
+	uint64_t mark_octets;  /* ... lie before this octet of the stream */
 	uint32_t unwritten;    /* the newest, that the output had no room for (components) */
 	struct sm *sm;         /* NULL: no XEP-0198 */
 	struct loop_task task; /* at the end of the turn: what todo says */
@@ -99,6 +102,9 @@ void as_todo(struct asession *as, uint8_t what);
 /* Too many stanzas wait for their commit: the stream should not be read now. */
 bool as_congested(const struct asession *as);
 
+/* A session without XEP-0198: all that was written is acknowledged if the peer's TCP has it now
+ * (CUST-7). */
+void as_note_acked(struct asession *as);
 /* The n oldest are acknowledged. */
 void as_acked(struct asession *as, uint32_t n);
 /* Write an entry of the ring (resumption). */

@@ -7,8 +7,6 @@
 #include "appliance/base/log.h"
 #include "appliance/loop/tls.h"
 
-#define LINGER_MS 3000u
-
 static const struct stream_kind c2s_kind;
 
 static struct c2s *c2s_of(struct stream *s)
@@ -157,6 +155,8 @@ static void on_close(void *self)
 {
 	struct c2s *c = self;
 
+	if (c->st.as)
+		as_note_acked(c->st.as); /* before our own closing tag is outstanding */
 	fsm_event(&c->st.f, C2S_EV_CLOSE, NULL);
 }
 
@@ -420,7 +420,7 @@ static int close_down(struct c2s *c, enum as_end how)
 	if (c->st.as)
 		as_end(c->st.as, how);
 	if (c->st.conn)
-		conn_close(c->st.conn, LINGER_MS);
+		conn_close(c->st.conn, stream_linger_ms(&c->st));
 	return 0;
 }
 

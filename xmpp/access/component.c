@@ -7,7 +7,6 @@
 #include "appliance/base/enc.h"
 #include "appliance/base/log.h"
 
-#define LINGER_MS 3000u
 /* A component's queue is in its ring anyway; this only bounds what is serialised ahead. */
 #define OUT_OCTETS (1024u * 1024u)
 
@@ -471,7 +470,6 @@ static int session_new(struct comp *c, struct asession **as_r)
 
 static void now_up(struct comp *c)
 {
-	count(c->st.w, CNT_COMPONENT_UP);
 	log_ev(LOG_L_NOTICE, "component.up", KS("domain", c->st.host->name),
 	       KC("sm", c->st.as->sm ? "yes" : "no"));
 	as_bind(c->st.as, NULL);
@@ -515,7 +513,7 @@ static int close_down(struct comp *c, enum as_end how)
 	if (c->st.as)
 		as_end(c->st.as, how);
 	if (c->st.conn)
-		conn_close(c->st.conn, LINGER_MS);
+		conn_close(c->st.conn, stream_linger_ms(&c->st));
 	return 0;
 }
 

@@ -4,6 +4,8 @@
 #include "appliance/base/log.h"
 #include "appliance/base/rnd.h"
 
+#define LINGER_MS          3000u
+#define LINGER_STOPPING_MS 500u
 /* A pause that a rate limit asks for is cut into pieces of this, so that a new limit is felt soon.
  */
 #define RATE_PAUSE_MAX_MS 1000u
@@ -305,6 +307,11 @@ void stream_write_end(struct stream *s)
 		stream_write_header(s, any_host(s), SL_NULL);
 	conn_set_output_max(s->conn, s->cfg->lim.out_octets + 16384);
 	conn_write(s->conn, SL("</stream:stream>"));
+}
+
+uint32_t stream_linger_ms(const struct stream *s)
+{
+	return access_of(s->w)->stopping ? LINGER_STOPPING_MS : LINGER_MS;
 }
 
 /* ---- input

@@ -90,6 +90,9 @@ void stream_write_header(struct stream *s, struct sl from, struct sl to);
 void stream_write_error(struct stream *s, const char *condition, struct sl text, struct sl extra);
 void stream_write_end(struct stream *s);
 
+/* How long the peer may take to close its side: less when we are going. */
+uint32_t stream_linger_ms(const struct stream *s);
+
 /* Go on reading after a pause, when the reason for it has gone. May run parser callbacks. Not
  * inside them. */
 void stream_resume_input(struct stream *s);

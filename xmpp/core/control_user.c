@@ -263,7 +263,7 @@ static void account_done(struct account_job *j)
 	} else if (j->change && !j->put.existed_r) {
 		child_fail(j->r, E_NOTFOUND, "there is no account " SLFMT, SLARG(j->jid.bare));
 	} else if (!j->change && j->put.existed_r) {
-		child_fail(j->r, E_EXISTS, "there is an account " SLFMT, SLARG(j->jid.bare));
+		child_fail(j->r, E_EXISTS, "the account " SLFMT " exists already", SLARG(j->jid.bare));
 	} else {
 		router_account_changed(core_worker(j->p->core, 0), j->jid.bare, false);
 		if (j->change)

@@ -43,8 +43,8 @@ static struct session *stream_for(struct component *c, const struct stanza *st)
 	if (c->nsessions > 1)
 		pick = hash_more(hash_bytes(st->from.bare), st->to.bare) % c->nsessions;
 	LIST_FOREACH(n, next, &c->sessions)
-	if (pick-- == 0)
-		return LIST_ENTRY(n, struct session, user_node);
+		if (pick-- == 0)
+			return LIST_ENTRY(n, struct session, user_node);
 	return NULL;
 }
 
@@ -278,7 +278,7 @@ void component_close_all(struct worker *w)
 		struct component *c = container_of(n, struct component, hn);
 
 		n = htable_next(&w->components, n);
-		pager_stop(&c->pager);
+		pager_close(&c->pager);
 		free(c);
 	}
 }

@@ -35,8 +35,8 @@ static bool takes_bare(const struct session *s)
 bool deliver_possible(const struct user *u)
 {
 	LIST_FOREACH(n, next, &u->sessions)
-	if (takes_bare(LIST_ENTRY(n, struct session, user_node)))
-		return true;
+		if (takes_bare(LIST_ENTRY(n, struct session, user_node)))
+			return true;
 	return false;
 }
 
@@ -44,8 +44,7 @@ static int8_t top_priority(const struct user *u)
 {
 	int8_t top = -1;
 
-	LIST_FOREACH(n, next, &u->sessions)
-	{
+	LIST_FOREACH(n, next, &u->sessions) {
 		struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 		if (takes_bare(s) && s->priority > top)
@@ -74,8 +73,7 @@ static void offer(struct user *u, struct item *it, struct session *only, int8_t 
 	if (only) {
 		only->ops->deliver(only, it->st, extra, m);
 	} else {
-		LIST_FOREACH(n, next, &u->sessions)
-		{
+		LIST_FOREACH(n, next, &u->sessions) {
 			struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 			if (takes_bare(s) && s->priority >= min)
@@ -332,8 +330,7 @@ static void undelivered_mail(struct session *s, struct stanza *st, struct mail *
 	int8_t top = m->done || m->holders > 1 ? -1 : top_priority(u);
 
 	if (top >= 0)
-		LIST_FOREACH(n, next, &u->sessions)
-		{
+		LIST_FOREACH(n, next, &u->sessions) {
 			struct session *o = LIST_ENTRY(n, struct session, user_node);
 
 			if (takes_bare(o) && o->priority == top)

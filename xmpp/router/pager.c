@@ -115,46 +115,64 @@ static void retry(struct loop_timer *t)
 		round_begin(p);
 }
 
-static void offer_row(struct pager *p, const struct store_mail_row *row)
+/* E_NOMEM: not now. */
+static int offer_row(struct pager *p, const struct store_mail_row *row)
 {
 	struct item it = { .mail_id = row->id };
+	int rc;
 
 	if (mail_find(p->w, row->id))
-		return;
-	if (stanza_restore(row->stanza, &it.st)) {
+		return 0;
+	rc = stanza_restore(row->stanza, &it.st);
+	if (rc == E_NOMEM)
+		return rc;
+	if (rc)
 		log_ev(LOG_L_ERROR, "mail.row.unreadable", KU("row", row->id),
 		       KS("owner", row->owner));
-		return;
+	else
+		p->ops->offer(p->self, &it, row->stamp_ms);
+	return 0;
+}
+
+static void retry_later(struct pager *p)
+{
+	loop_timer_set(p->w->loop, &p->retry, RETRY_MS, retry);
+}
+
+/* Offers what was read. 0, or E_NOMEM: go on from there later. */
+static int offer_page(struct pager *p, const struct store_mail_load *l, bool *last_r)
+{
+	int rc = 0;
+
+	for (unsigned i = 0; i < l->n_r && p->active && p->ops->open(p->self) && rc == 0; i++) {
+		rc = offer_row(p, &l->row_r[i]);
+		if (rc == 0)
+			p->after = l->row_r[i].id;
 	}
-	p->ops->offer(p->self, &it, row->stamp_ms);
+	*last_r = l->n_r < PAGER_PAGE;
+	return rc;
 }
 
 static void page_done(struct store_op *op)
 {
 	struct pager *p = op->arg;
-	struct store_mail_load *l = &p->load;
-	bool restart = p->again, last;
+	bool again = p->again, last = false;
+	int rc = op->rc;
 
 	p->loading = false;
 	p->again = false;
-	if (op->rc) {
+	if (rc)
 		count(p->w, CNT_STORE_FAILED);
-		if (p->active && op->rc != E_CLOSED)
-			loop_timer_set(p->w->loop, &p->retry, RETRY_MS, retry);
-		store_op_fini(op);
-		return;
-	}
-	for (unsigned i = 0; i < l->n_r && p->active && !restart && p->ops->open(p->self); i++) {
-		p->after = l->row_r[i].id;
-		offer_row(p, &l->row_r[i]);
-	}
-	last = l->n_r < PAGER_PAGE;
+	else if (!again)
+		rc = offer_page(p, &p->load, &last);
 	store_op_fini(op);
 	if (!p->active)
 		p->ops->idle(p->self, false);
 	else if (!p->ops->open(p->self))
 		pager_stop(p);
-	else if (restart)
+	else if (rc && rc != E_CLOSED)
+		retry_later(p);
+	else if (again)
 		round_begin(p);
 	else if (last)
 		round_end(p);
@@ -210,6 +228,17 @@ void pager_settled(struct pager *p)
 	p->inflight--;
 	if (p->active && !p->loading && !loop_timer_armed(&p->retry))
 		next_page(p);
+}
+
+void pager_close(struct pager *p)
+{
+	struct list *n;
+
+	loop_timer_clear(&p->retry);
+	while ((n = list_pop(&p->late))) {
+		item_free(&LIST_ENTRY(n, struct late, node)->it);
+		free(LIST_ENTRY(n, struct late, node));
+	}
 }
 
 void pager_stop(struct pager *p)

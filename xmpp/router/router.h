@@ -31,9 +31,9 @@ struct user {
 	uint32_t unsettled; /* changes that wait for their commits: what the user sends waits behind
 			       them */
 	uint16_t nsessions, navailable;
-	bool used;  /* since the timer was set */
-	bool mail_some;   /* there may be such rows */
-	bool stale; /* load again when the load under way is done */
+	bool used;      /* since the timer was set */
+	bool mail_some; /* there may be such rows */
+	bool stale;     /* load again when the load under way is done */
 };
 static inline bool user_ready(const struct user *u)
 {

@@ -116,6 +116,7 @@ void pager_offered(struct pager *p);
 void pager_settled(struct pager *p); /* acknowledged or handed back */
 /* Nobody is left to offer to: what waits goes to the store. */
 void pager_stop(struct pager *p);
+void pager_close(struct pager *p);      /* at the end: drops what waits */
 bool pager_busy(const struct pager *p); /* a read is under way: must not be freed */
 
 /* ---- the router's state in a worker ---------------------------------------------------------- */
@@ -160,8 +161,11 @@ void deliver_pager_gc(struct user *u);
 void inbound_ready(struct session *s, struct stanza *st_take, struct custody *c);
 void inbound_session_ended(struct session *s);
 void inbound_close(struct router *r);
-/* user.c: wait for the load. */
+/* user.c: wait for the load. false: no memory. */
+bool user_wait_bind(struct user *u, struct session *s, void (*bound)(struct session *s, int rc));
 void user_wait_inbound(struct session *s, struct stanza *st_take, struct custody *c);
+void user_wait_forget(struct user *u, const struct session *s); /* it has ended */
+void session_bind_now(struct user *u, struct session *s, void (*bound)(struct session *s, int rc));
 
 void component_mail_settled(struct component *c);
 bool domain_has_custody(const struct worker *w, struct sl domain);

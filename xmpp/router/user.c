@@ -29,7 +29,6 @@ struct user_load {
 	int rc;
 };
 
-static void bind_now(struct user *u, struct session *s, void (*bound)(struct session *s, int rc));
 static void idle_arm(struct user *u);
 
 /* ---- loading --------------------------------------------------------------------------------- */
@@ -40,7 +39,7 @@ static void mail_counted(struct user *u, uint64_t n)
 {
 	uint64_t waiting = 0;
 
-	LIST_FOREACH (w, next, &u->waiting)
+	LIST_FOREACH(w, next, &u->waiting)
 		waiting += LIST_ENTRY(w, struct waiting, node)->it.mail_id != 0;
 	u->mail_some = n > 0;
 	n = n > waiting ? n - waiting : 0;
@@ -141,7 +140,7 @@ static void waited_one(struct user *u, struct waiting *wt, int rc)
 			break;
 		u->refs--;
 		if (rc == 0)
-			bind_now(u, wt->s, wt->bound);
+			session_bind_now(u, wt->s, wt->bound);
 		else {
 			wt->s->user = NULL;
 			wt->bound(wt->s, rc);
@@ -188,9 +187,9 @@ static int act_absent(void *self, const void *ev)
 
 	(void)ev;
 	LIST_FOREACH(n, next, &u->sessions)
-	LIST_ENTRY(n, struct session, user_node)
-		->ops->close(LIST_ENTRY(n, struct session, user_node), "not-authorized",
-			     SL("the account was removed"));
+		LIST_ENTRY(n, struct session, user_node)
+			->ops->close(LIST_ENTRY(n, struct session, user_node), "not-authorized",
+				     SL("the account was removed"));
 	waited(u, E_NOTFOUND);
 	idle_arm(u);
 	return 0;
@@ -201,9 +200,10 @@ static int act_failed(void *self, const void *ev)
 	struct user *u = self;
 
 	LIST_FOREACH(n, next, &u->sessions)
-	LIST_ENTRY(n, struct session, user_node)
-		->ops->close(LIST_ENTRY(n, struct session, user_node), "internal-server-error",
-			     SL("the account could not be loaded"));
+		LIST_ENTRY(n, struct session, user_node)
+			->ops->close(LIST_ENTRY(n, struct session, user_node),
+				     "internal-server-error",
+				     SL("the account could not be loaded"));
 	waited(u, ev ? *(const int *)ev : E_IO);
 	idle_arm(u);
 	return 0;
@@ -289,6 +289,8 @@ static void user_free(struct user *u)
 		if ((*s)->user_freed)
 			(*s)->user_freed(u);
 	loop_timer_clear(&u->idle);
+	if (u->pager)
+		pager_close(u->pager);
 	free(u->pager);
 	free(u);
 }
@@ -398,8 +400,7 @@ struct user *user_get(struct worker *w, struct sl bare)
 
 struct session *user_session(struct user *u, struct sl resource)
 {
-	LIST_FOREACH(n, next, &u->sessions)
-	{
+	LIST_FOREACH(n, next, &u->sessions) {
 		struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 		if (sl_eq(s->jid.resource, resource) && !s->ending)
@@ -462,103 +463,28 @@ void user_item(struct worker *w, struct item *it)
 		mail_bounce(w, it, SC_RESOURCE_CONSTRAINT, SL_NULL);
 }
 
-/* ---- sessions -------------------------------------------------------------------------------- */
+/* ---- waiting for the load -------------------------------------------------------------------- */
 
-void session_init(struct session *s)
+bool user_wait_bind(struct user *u, struct session *s, void (*bound)(struct session *s, int rc))
 {
-	list_init(&s->user_node);
-	list_init(&s->directed);
-}
-
-/* It is no longer one of the user's: what services know of it ends; it may still hand back mail. */
-static void leave(struct session *s)
-{
-	struct user *u = s->user;
-
-	if (!list_linked(&s->user_node))
-		return;
-	s->ending = true;
-	for (const struct service *const *svc = u->w->services->list; *svc; svc++)
-		if ((*svc)->session_ended)
-			(*svc)->session_ended(s);
-	list_remove(&s->user_node);
-	u->nsessions--;
-}
-
-static void bind_now(struct user *u, struct session *s, void (*bound)(struct session *s, int rc))
-{
-	struct session *old = user_session(u, s->jid.resource);
-
-	if (old) { /* RFC 6120 7.7.2.2: the newer wins */
-		old->ops->close(old, "conflict",
-				SL("the resource was bound by another connection"));
-		leave(old);
-	}
-	if (u->nsessions >= u->w->cfg->lim.sessions_per_user) {
-		s->user = NULL;
-		bound(s, E_LIMIT);
-		return;
-	}
-	s->user = u;
-	user_hold(u);
-	u->nsessions++;
-	list_append(&u->sessions, &s->user_node);
-	count(u->w, CNT_SESSIONS_BOUND);
-	for (const struct service *const *svc = u->w->services->list; *svc; svc++)
-		if ((*svc)->session_bound)
-			(*svc)->session_bound(s);
-	bound(s, 0);
-}
-
-void session_bind(struct session *s, void (*bound)(struct session *s, int rc))
-{
-	struct user *u = user_get(s->w, s->jid.bare);
 	struct waiting *wt;
 
-	if (!u) {
-		bound(s, E_NOMEM);
-		return;
-	}
-	if (user_ready(u)) {
-		bind_now(u, s, bound);
-		return;
-	}
 	if (u->fsm.state != USER_LOADING) /* it logged in, so it must be there now */
 		fsm_raise(&u->fsm, EV_RELOAD);
 	wt = u->fsm.state == USER_LOADING ? wait_add(u, WAIT_BIND) : NULL;
-	if (!wt) {
-		bound(s, E_NOMEM);
-		return;
-	}
+	if (!wt)
+		return false;
 	wt->s = s;
 	wt->bound = bound;
 	s->user = u;
 	user_hold(u);
-}
-
-void session_ended(struct session *s)
-{
-	struct user *u = s->user;
-
-	if (!u)
-		return;
-	LIST_FOREACH(n, next, &u->waiting)
-	{
-		struct waiting *wt = LIST_ENTRY(n, struct waiting, node);
-
-		if (wt->s == s)
-			wt->s = NULL;
-	}
-	leave(s);
-	inbound_session_ended(s);
-	s->user = NULL;
-	user_release(u);
+	return true;
 }
 
 void user_wait_inbound(struct session *s, struct stanza *st, struct custody *c)
 {
-	struct waiting *wt = s->user->fsm.state == USER_LOADING ? wait_add(s->user, WAIT_INBOUND)
-								: NULL;
+	struct user *u = s->user;
+	struct waiting *wt = u->fsm.state == USER_LOADING ? wait_add(u, WAIT_INBOUND) : NULL;
 
 	if (!wt) { /* the account is gone: the stream is being closed */
 		stanza_unref(&st);
@@ -569,6 +495,16 @@ void user_wait_inbound(struct session *s, struct stanza *st, struct custody *c)
 	wt->it.st = st;
 	wt->s = s;
 	wt->c = c;
+}
+
+void user_wait_forget(struct user *u, const struct session *s)
+{
+	LIST_FOREACH(n, next, &u->waiting) {
+		struct waiting *wt = LIST_ENTRY(n, struct waiting, node);
+
+		if (wt->s == s)
+			wt->s = NULL;
+	}
 }
 
 /* ---- accounts that change -------------------------------------------------------------------- */

@@ -123,6 +123,8 @@ static inline void count(struct worker *w, enum core_counter c)
  * clock that steps back (goes on from the last), also over a restart (floor from the store's
  * largest id). */
 uint64_t worker_new_id(struct worker *w);
+/* The next ids are above this one, which the store has. */
+void worker_id_floor(struct worker *w, uint64_t id);
 
 /* ---- the router's life in a worker ----------------------------------------------------------- */
 

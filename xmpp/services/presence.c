@@ -29,8 +29,7 @@ static void send_to(struct session *s, struct stanza *st, struct sl to)
 
 void presence_send_current(struct user *u, struct sl to)
 {
-	LIST_FOREACH(n, next, &u->sessions)
-	{
+	LIST_FOREACH(n, next, &u->sessions) {
 		struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 		if (s->presence)
@@ -49,8 +48,7 @@ void presence_send_gone(struct user *u, struct sl to)
 {
 	struct jid j = jid_split(to);
 
-	LIST_FOREACH(n, next, &u->sessions)
-	{
+	LIST_FOREACH(n, next, &u->sessions) {
 		struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 		if (s->presence)
@@ -75,8 +73,7 @@ static void to_contacts(struct session *s, struct stanza *st)
 /* PRES-3: the user's available sessions see it too, this one among them. */
 static void to_own(struct session *s, struct stanza *st)
 {
-	LIST_FOREACH(n, next, &s->user->sessions)
-	{
+	LIST_FOREACH(n, next, &s->user->sessions) {
 		struct session *o = LIST_ENTRY(n, struct session, user_node);
 
 		if (o->presence && !o->ending)
@@ -88,8 +85,7 @@ static void to_own(struct session *s, struct stanza *st)
 
 static struct directed *directed_find(struct session *s, struct sl jid)
 {
-	LIST_FOREACH(n, next, &s->directed)
-	{
+	LIST_FOREACH(n, next, &s->directed) {
 		struct directed *d = LIST_ENTRY(n, struct directed, node);
 
 		if (sl_eq(sl_mk(d->jid, d->n), jid))
@@ -128,8 +124,7 @@ static bool directed_add(struct session *s, struct sl jid)
  */
 static void directed_end(struct session *s, struct stanza *st)
 {
-	LIST_FOREACH(n, next, &s->directed)
-	{
+	LIST_FOREACH(n, next, &s->directed) {
 		struct directed *d = LIST_ENTRY(n, struct directed, node);
 		struct jid j = jid_split(sl_mk(d->jid, d->n));
 
@@ -214,8 +209,7 @@ static void probe_contacts(struct session *s)
 /* The presence of the user's other sessions. */
 static void learn_own(struct session *s)
 {
-	LIST_FOREACH(n, next, &s->user->sessions)
-	{
+	LIST_FOREACH(n, next, &s->user->sessions) {
 		struct session *o = LIST_ENTRY(n, struct session, user_node);
 
 		if (o != s && o->presence)
@@ -352,8 +346,7 @@ static void presence_in_now(struct user *u, struct stanza *st)
 	case ST_UNAVAILABLE:
 	case ST_ERROR:
 		/* PRES-5: to every available session, whatever its priority */
-		LIST_FOREACH(n, next, &u->sessions)
-		{
+		LIST_FOREACH(n, next, &u->sessions) {
 			struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 			if (s->presence && !s->ending)
@@ -400,8 +393,7 @@ static void component_up(struct user *u, struct sl domain)
 			continue;
 		if (sub_from((enum sub_state)it->state))
 			presence_send_current(u, j.full);
-		LIST_FOREACH(n, next, &u->sessions)
-		{
+		LIST_FOREACH(n, next, &u->sessions) {
 			struct session *s = LIST_ENTRY(n, struct session, user_node);
 
 			if (s->presence && sub_to((enum sub_state)it->state))

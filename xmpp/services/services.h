@@ -68,7 +68,7 @@ static inline bool sub_ask(enum sub_state s)
 	return s == SUB_NONE_PO || s == SUB_NONE_POPI || s == SUB_FROM_PO;
 }
 
-/* ---- the roster of a user in memory (roster.c) ----------------------------------------------- */
+/* ---- the roster of a user in memory (roster_items.c) ----------------------------------------- */
 
 /* One allocation an item. */
 struct ritem {
@@ -103,17 +103,38 @@ struct roster {
 	bool broken; /* a change could not be stored: reloaded when the last one is through */
 };
 
+/* What an item is to be. */
+struct ritem_edit {
+	struct sl jid, name, groups, request;
+	enum sub_state state;
+	bool in_roster, approved;
+};
+
+/* A new item with the edit's content: not in the roster yet; NULL: out of memory. */
+struct ritem *ritem_new(const struct ritem_edit *e);
+int roster_set(struct roster *r, struct ritem *i_take); /* E_NOMEM: not taken */
+void roster_unset(struct roster *r, struct sl jid);
+int roster_loaded(struct user *u, const struct store_roster_load *l);
+void roster_free(struct user *u);
+uint8_t sub_shown(enum sub_state s); /* STORE_SUB_* */
+/* Add <item/> to query. E_NOMEM. */
+int roster_item_xml(struct arena *a, struct xml_node *query, const struct ritem_edit *e,
+		    bool removed);
 struct ritem *roster_find(const struct user *u, struct sl jid);
 enum sub_state roster_state(const struct user *u, struct sl jid);
+uint32_t roster_room(const struct user *u); /* items that may still be added */
+/* As it is now, or a fresh one. The text is the item's. */
+struct ritem_edit ritem_edit(const struct user *u, struct sl jid);
+
+/* ---- changes (change.c) ---------------------------------------------------------------------- */
 
 /* A change that waits for its commit; what is to be sent then is collected in it. Made before the
  * item is changed. */
 struct change;
 enum change_out {
-	CH_ROUTE,  /* route the stanza */
-	CH_ANSWER, /* the same, to a session of the user: at once, so that it keeps its place among
-		      pushes */
-	CH_AVAILABLE,  /* deliver it to all available sessions */
+	CH_ROUTE,     /* route the stanza */
+	CH_ANSWER,    /* the same at once, to a session of the user: keeps its place among pushes */
+	CH_AVAILABLE, /* deliver it to all available sessions */
 	CH_INTERESTED, /* deliver it to all sessions that asked for the roster */
 	CH_PUSH,       /* roster push (built here) */
 	CH_PRESENCE,   /* send the presence of every available session to the JID */
@@ -131,20 +152,14 @@ void change_call(struct change *c, void (*fn)(struct user *u, struct stanza *st)
 void change_blame(struct change *c, struct stanza *st);
 /* Replace (or add) the item in memory; the change will store it and, if it is in the roster, push
  * it (with push). */
-struct ritem_edit {
-	struct sl jid, name, groups, request;
-	enum sub_state state;
-	bool in_roster, approved;
-};
-struct ritem_edit ritem_edit(const struct user *u,
-			     struct sl jid); /* as it is now, or a fresh one */
 int change_put(struct change *c, const struct ritem_edit *e, bool push);
 int change_del(struct change *c, struct sl jid, bool push);
 /* Submit; what was collected is done when the store has answered, after what was submitted before.
  * Without a put or a del it only keeps the order. NULL is ignored. */
 void change_submit(struct change *c);
 void change_free(struct change *c);
-uint32_t roster_room(const struct user *u); /* items that may still be added */
+/* Routes the item behind the changes that are under way. PASS: there are none, or no memory. */
+int change_defer(struct user *u, struct item it_take);
 
 /* ---- presence (presence.c) ------------------------------------------------------------------- */
 
@@ -158,8 +173,9 @@ void subscription_redeliver(struct session *s);
 
 /* ---- answers (registry.c) -------------------------------------------------------------------- */
 
-int svc_empty_result(struct svc_ctx *c, struct stanza *st,
-		     struct xml_node *payload); /* a handler: an empty result */
+/* A handler: an empty result. */
+int svc_empty_result(struct svc_ctx *c, struct stanza *st, struct xml_node *payload);
+
 /* An iq result to st with an empty payload element {ns, name} in *node_r; NULL: out of memory. */
 struct stanza *svc_result(const struct stanza *st, enum xml_ns ns, struct sl name,
 			  struct xml_node **node_r);

@@ -16,6 +16,8 @@ static int entity_time(struct svc_ctx *c, struct stanza *st, struct xml_node *pa
 	tzo = xml_add(res->arena, t, NS_TIME, SL("tzo"));
 	utc = xml_add(res->arena, t, NS_TIME, SL("utc"));
 	xml_add_text(res->arena, tzo, SL("+00:00"));
+	/* Whole seconds: some clients do not read fractions here. */
+	snprintf(stamp + 19, sizeof(stamp) - 19, "Z");
 	xml_add_text(res->arena, utc, sl_cstr(stamp));
 	route_new(c->w, res);
 	return SVC_HANDLED;

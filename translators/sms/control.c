@@ -804,8 +804,7 @@ void sms_trace_line(struct sms_app *a, struct sl jid, struct sl number, const ch
 {
 	struct sl bare = sl_sub(jid, 0, sl_find(jid, '/', 0));
 
-	LIST_FOREACH(it, tmp, &a->traces)
-	{
+	LIST_FOREACH(it, tmp, &a->traces) {
 		struct trace *t = LIST_ENTRY(it, struct trace, node);
 		bool hit = t->jid ? sl_eq(sl_cstr(t->jid), bare)
 				  : sl_eq(sl_cstr(t->number), number);

@@ -116,8 +116,7 @@ static void unacked_poll(struct loop_timer *t)
 {
 	struct access_worker *aw = container_of(t, struct access_worker, unacked_timer);
 
-	LIST_FOREACH(it, tmp, &aw->unacked)
-	{
+	LIST_FOREACH(it, tmp, &aw->unacked) {
 		struct asession *as = LIST_ENTRY(it, struct asession, unacked_node);
 
 		if (!as->stream || !as->stream->conn || !conn_output_acked(as->stream->conn))

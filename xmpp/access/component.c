@@ -448,8 +448,7 @@ static void replace_older(struct comp *c)
 {
 	struct access_worker *aw = access_of(c->st.w);
 
-	LIST_FOREACH(it, tmp, &aw->sessions)
-	{
+	LIST_FOREACH(it, tmp, &aw->sessions) {
 		struct asession *as = LIST_ENTRY(it, struct asession, node);
 
 		if (as->is_component && as->stream && sl_eq(as->s.jid.domain, c->st.host->name))

@@ -218,8 +218,10 @@ void conn_plain_output(struct conn *c, size_t max)
 		conn_io_failed(c, errno, "write");
 		return;
 	}
-	if (n > 0)
+	if (n > 0) {
+		c->sent += (uint64_t)n;
 		outbuf_consume(&c->out, &c->loop->pool, (size_t)n);
+	}
 	if (c->out.n)
 		loop_fd_want(&c->lf, c->lf.want | LOOP_WRITE);
 }
@@ -314,6 +316,21 @@ size_t conn_output_octets(const struct conn *c)
 void conn_set_output_max(struct conn *c, size_t out_max)
 {
 	c->out_max = out_max;
+}
+
+uint64_t conn_sent_octets(const struct conn *c)
+{
+	return c->sent;
+}
+
+uint64_t conn_unacked_octets(const struct conn *c)
+{
+	int left = 0;
+
+	/* Not known: as if nothing had arrived. */
+	if (c->lf.fd < 0 || ioctl(c->lf.fd, TIOCOUTQ, &left) < 0 || left < 0)
+		return c->sent;
+	return (uint64_t)left;
 }
 
 bool conn_output_acked(const struct conn *c)

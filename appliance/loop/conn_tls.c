@@ -83,8 +83,10 @@ static int bio_write(BIO *b, const char *src, int n)
 	do
 		put = send(c->lf.fd, src, (size_t)n, MSG_NOSIGNAL);
 	while (put < 0 && errno == EINTR);
-	if (put >= 0)
+	if (put >= 0) {
+		c->sent += (uint64_t)put;
 		return (int)put;
+	}
 	if (errno == EAGAIN || errno == EWOULDBLOCK)
 		BIO_set_retry_write(b);
 	else

@@ -7,9 +7,10 @@
 #include "xmpp/access/stream.h"
 #include "xmpp/access/trace.h"
 
-#define RING_MIN        8u
-#define RING_KEEP       64u /* a larger ring is given back when it is empty */
-#define UNACKED_POLL_MS 25u
+#define RING_MIN         8u
+#define RING_KEEP        64u /* a larger ring is given back when it is empty */
+#define UNACKED_FIRST_MS 2u
+#define UNACKED_POLL_MS  25u
 #define PLACES_MAX \
 	2000u /* stanzas of one session that wait for their commit before its stream is not read \
 	       */
@@ -112,6 +113,41 @@ static void hand_back(struct asession *as)
 /* ---- acknowledgement by TCP (sessions without XEP-0198)
  * ------------------------------------------- */
 
+/* A stream that never rests is acknowledged too: what is queued when the output is empty lies
+ * before the octet that was handed over last. */
+static void tcp_progress(struct asession *as, struct conn *c)
+{
+	for (unsigned i = 0; i < 2; i++) {
+		if (as->marked && conn_sent_octets(c) - conn_unacked_octets(c) >= as->mark_octets) {
+			as->marked = false;
+			as_acked(as, as->mark_n);
+		}
+		if (as->marked || as->n == 0 || conn_output_octets(c))
+			return;
+		as->marked = true;
+		as->mark_n = as->n;
+		as->mark_octets = conn_sent_octets(c);
+	}
+}
+
+/* Entries from before XEP-0198 was enabled, and of sessions without it. */
+static bool tcp_watched(struct asession *as)
+{
+	struct conn *c = as->stream ? as->stream->conn : NULL;
+
+	if (!c)
+		return true;
+	if (as->sm) {
+		if (!conn_output_acked(c))
+			return true;
+		as_acked(as, as->sm->before);
+		as->sm->before = 0;
+		return false;
+	}
+	tcp_progress(as, c);
+	return as->n > 0;
+}
+
 static void unacked_poll(struct loop_timer *t)
 {
 	struct access_worker *aw = container_of(t, struct access_worker, unacked_timer);
@@ -119,12 +155,8 @@ static void unacked_poll(struct loop_timer *t)
 	LIST_FOREACH(it, tmp, &aw->unacked) {
 		struct asession *as = LIST_ENTRY(it, struct asession, unacked_node);
 
-		if (!as->stream || !as->stream->conn || !conn_output_acked(as->stream->conn))
-			continue;
-		list_remove(&as->unacked_node);
-		as_acked(as, as->sm ? as->sm->before : as->n);
-		if (as->sm)
-			as->sm->before = 0;
+		if (!tcp_watched(as))
+			list_remove(&as->unacked_node);
 	}
 	if (!list_empty(&aw->unacked))
 		loop_timer_set(aw->w->loop, t, UNACKED_POLL_MS, unacked_poll);
@@ -137,8 +169,10 @@ static void watch(struct asession *as)
 	if (list_linked(&as->unacked_node))
 		return;
 	list_append(&aw->unacked, &as->unacked_node);
+	/* Near peers have it in a moment: the sooner we know, the less comes twice after a reset.
+	 */
 	if (!loop_timer_armed(&aw->unacked_timer))
-		loop_timer_set(aw->w->loop, &aw->unacked_timer, UNACKED_POLL_MS, unacked_poll);
+		loop_timer_set(aw->w->loop, &aw->unacked_timer, UNACKED_FIRST_MS, unacked_poll);
 }
 
 /* ---- what the router calls
@@ -348,9 +382,8 @@ static void stop_io(struct asession *as)
 
 void as_note_acked(struct asession *as)
 {
-	if (!as->sm && as->n && as->stream && as->stream->conn &&
-	    conn_output_acked(as->stream->conn))
-		as_acked(as, as->n);
+	if (!as->sm && as->n && as->stream && as->stream->conn)
+		tcp_progress(as, as->stream->conn);
 }
 
 /* Gone for good. What TCP has acknowledged by now counts as delivered. */

@@ -262,7 +262,8 @@ static const struct opt component_opts[] = {
 	      "Its secret, in a file that is not readable by everyone."),
 	CONTENT_("secret", COMP(secret), 1024, NULL, true, CORE),
 	BOOL_("custody", COMP(custody), false, CORE, false,
-	      "Messages wait in the journal while the component is away, instead of being refused."),
+	      "Messages wait in the journal while the component is away, instead of being "
+	      "refused."),
 };
 
 static const struct opt limits_opts[] = {
@@ -314,14 +315,16 @@ static const struct opt sasl_opts[] = {
 	      7, check_mechanism, CORE, false,
 	      "Offered in this order. -PLUS needs TLS; PLAIN is never offered without it."),
 	UINT_("scram_iterations", TOP(sasl.scram_iterations), 4096, 4096, 1000000, CORE, false,
-	      "Of new verifiers (RFC 7677: at least 4096). More makes guessing dearer, and logins too."),
+	      "Of new verifiers (RFC 7677: at least 4096). More makes guessing dearer, and logins "
+	      "too."),
 };
 
 static const struct opt sms_opts[] = {
 	STR_("domain", TOP(sms.domain), "sms.localhost", 253, check_domain, SMS | CORE, true,
 	     "A message to +15550100@DOMAIN is an SMS to that number."),
 	STR_("server", TOP(sms.server), "", 253, NULL, SMS, true,
-	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 component; empty: our own core."),
+	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 component; "
+	     "empty: our own core."),
 	FILE_("server_secret_file", TOP(sms.server_secret_file), "server_secret", true,
 	      "/etc/tandem/sms-server.secret", "The component's secret there."),
 	CONTENT_("server_secret", TOP(sms.server_secret), 1024, NULL, true, SMS),
@@ -429,7 +432,8 @@ static const struct opt handset_opts[] = {
 
 const struct section config_schema[] = {
 	PLAIN("", top_opts, ALL,
-	      "Tandem's configuration. Made from the schema; lines that begin with # show defaults.\n"
+	      "Tandem's configuration. Made from the schema; lines that begin with # show "
+	      "defaults.\n"
 	      "Check it with: tandemctl config check FILE\n"
 	      "Apply changes with: tandemctl reload (it says what needs a restart)"),
 	PLAIN("run_as", run_as_opts, ALL, "The users that the processes become."),

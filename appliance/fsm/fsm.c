@@ -254,7 +254,8 @@ int fsm_def_prepare(const struct fsm_def *d, struct err *e)
 			fsm_index_free(&x);
 			return err_set(
 				e, E_INTERNAL, "FSM",
-				"machine %s: row %u (spec %s) can never be taken: rows before it match always",
+				"machine %s: row %u (spec %s) can never be taken: rows before it "
+				"match always",
 				d->name, i, d->rows[i].spec);
 		}
 	*d->index = x;

@@ -569,7 +569,8 @@ static void queue_list(void *self, struct child_req *r, json_t *args)
 	    (number.n && number_normalise(&a->np, number, norm, NULL) < 0)) {
 		child_fail(
 			r, E_SYNTAX,
-			"state is one of queued, submitted, accepted, delivered, failed, expired; after is a message id");
+			"state is one of queued, submitted, accepted, delivered, failed, expired; "
+			"after is a message id");
 		return;
 	}
 	q = calloc(1, sizeof(*q));

@@ -104,8 +104,8 @@ static void iq(struct sms_app *a, struct stanza *st)
 	else if (st->type == ST_GET && xml_is(p, NS_VERSION, SL("query")) && st->to.local.n == 0)
 		simple_result(
 			a, st,
-			"<query xmlns='jabber:iq:version'><name>Tandem SMS</name><version>" TANDEM_VERSION
-			"</version></query>");
+			"<query xmlns='jabber:iq:version'><name>Tandem SMS</name>"
+			"<version>" TANDEM_VERSION "</version></query>");
 	else
 		answer_error(a, st, "cancel", "service-unavailable");
 }

@@ -439,7 +439,8 @@ int comp_act_auth_refused(void *self, const void *ev)
 
 	stream_write(
 		&c->st,
-		SL("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>"));
+		SL("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/>"
+		   "</failure>"));
 	return comp_act_not_authorized(self, ev);
 }
 

@@ -315,16 +315,16 @@ static const struct opt sasl_opts[] = {
 	      7, check_mechanism, CORE, false,
 	      "Offered in this order. -PLUS needs TLS; PLAIN is never offered without it."),
 	UINT_("scram_iterations", TOP(sasl.scram_iterations), 4096, 4096, 1000000, CORE, false,
-	      "Of new verifiers (RFC 7677: at least 4096). More makes guessing dearer, and logins "
-	      "too."),
+	      "Of new verifiers (RFC 7677: at least 4096). More makes guessing dearer, and "
+	      "logins too."),
 };
 
 static const struct opt sms_opts[] = {
 	STR_("domain", TOP(sms.domain), "sms.localhost", 253, check_domain, SMS | CORE, true,
 	     "A message to +15550100@DOMAIN is an SMS to that number."),
 	STR_("server", TOP(sms.server), "", 253, NULL, SMS, true,
-	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 component; "
-	     "empty: our own core."),
+	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 "
+	     "component; empty: our own core."),
 	FILE_("server_secret_file", TOP(sms.server_secret_file), "server_secret", true,
 	      "/etc/tandem/sms-server.secret", "The component's secret there."),
 	CONTENT_("server_secret", TOP(sms.server_secret), 1024, NULL, true, SMS),

@@ -101,8 +101,8 @@ void cmdline_help_command(FILE *out, const struct command *cmd)
 
 void cmdline_document(FILE *out)
 {
-	fputs("# tandemctl\n\nMade by `tandemctl commands` from appliance/ctl/commands.c; do not "
-	      "edit.\n\n```\n",
+	fputs("# tandemctl\n\nMade by `tandemctl commands` from appliance/ctl/commands.c; do "
+	      "not edit.\n\n```\n",
 	      out);
 	cmdline_help(out);
 	fputs("```\n", out);

@@ -27,7 +27,7 @@ static void add_domain(struct core_rig *r, const struct domain *d)
 void core_rig_new(struct core_rig *r, bool tls_required)
 {
 	static bool global;
-	struct tls_ctx *tls;
+	struct tls_ctx *tls = NULL;
 	struct secret key = { 0 };
 	char *cert;
 	struct err e = { 0 };

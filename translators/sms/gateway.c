@@ -61,6 +61,7 @@ static const char features_number[] =
 	"<feature var='http://jabber.org/protocol/disco#info'/>"
 	"<feature var='urn:xmpp:receipts'/><feature var='urn:xmpp:ping'/>";
 
+/* GW-1 */
 static void disco_info(struct sms_app *a, const struct stanza *st, struct xml_node *query)
 {
 	struct buf b;

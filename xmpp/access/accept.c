@@ -112,7 +112,8 @@ static void refuse(struct worker *w, enum access_port port, int fd)
 		"<?xml version='1.0'?><stream:stream xmlns='jabber:client' "
 		"xmlns:stream='http://etherx.jabber.org/streams' version='1.0'><stream:error>"
 		"<policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
-		"<text xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>too many connections</text>"
+		"<text xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>"
+		"too many connections</text>"
 		"</stream:error></stream:stream>";
 
 	count(w, CNT_C2S_REFUSED);

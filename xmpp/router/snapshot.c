@@ -1,5 +1,5 @@
-/* snapshot.c - the configuration snapshot that workers share, and ids that grow: what the access layer
- * needs of the router without its users and queues. See worker.h. */
+/* snapshot.c - the configuration snapshot that workers share, and ids that grow: what the access
+ * layer needs of the router without its users and queues. See worker.h. */
 #include "xmpp/router/worker.h"
 
 #include "appliance/base/clock.h"

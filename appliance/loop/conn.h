@@ -74,7 +74,8 @@ void conn_set_output_max(struct conn *c, size_t out_max);
 uint64_t conn_sent_octets(const struct conn *c);
 uint64_t conn_unacked_octets(const struct conn *c);
 /* Everything written so far was acknowledged by the peer's TCP (the kernel's queue and our buffer
- * are empty). A Unix socket counts as acknowledged when its buffer was read. One system call. */
+ * are empty). A Unix socket counts as acknowledged when its buffer was read. One system call. These
+ * may also be asked inside on_closed: how it was when the descriptor was closed. */
 bool conn_output_acked(const struct conn *c);
 
 /* Stop and go on reading (back-pressure). A paused connection does not see the peer's end before it

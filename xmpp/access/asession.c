@@ -253,13 +253,12 @@ static void describe(const struct session *s, struct buf *json)
 
 	if (c)
 		conn_peer_text(c, peer);
-	buf_addf(
-		json,
-		"\"peer\": \"%s\", \"mechanism\": \"%s\", \"tls\": \"%s\", \"sm\": %s, "
-		"\"queue\": %u, \"attached\": %s",
-		peer, as->mechanism ? as->mechanism : "",
-		c && conn_is_tls(c) && conn_tls_info(c, &info) == 0 ? info.version : "",
-		as->sm ? "true" : "false", as->n, c ? "true" : "false");
+	buf_addf(json,
+		 "\"peer\": \"%s\", \"mechanism\": \"%s\", \"tls\": \"%s\", \"sm\": %s, "
+		 "\"queue\": %u, \"attached\": %s",
+		 peer, as->mechanism ? as->mechanism : "",
+		 c && conn_is_tls(c) && conn_tls_info(c, &info) == 0 ? info.version : "",
+		 as->sm ? "true" : "false", as->n, c ? "true" : "false");
 }
 
 static const struct session_ops as_ops = {

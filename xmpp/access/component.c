@@ -437,10 +437,9 @@ int comp_act_auth_refused(void *self, const void *ev)
 {
 	struct comp *c = self;
 
-	stream_write(
-		&c->st,
-		SL("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/>"
-		   "</failure>"));
+	stream_write(&c->st,
+		     SL("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/>"
+			"</failure>"));
 	return comp_act_not_authorized(self, ev);
 }
 

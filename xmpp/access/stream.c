@@ -1,5 +1,6 @@
 /* stream.c - see stream.h. */
 #include "xmpp/access/stream.h"
+#include "xmpp/access/asession.h"
 
 #include "appliance/base/log.h"
 #include "appliance/base/rnd.h"
@@ -114,6 +115,8 @@ static void on_closed(void *self, const struct err *why)
 {
 	struct stream *s = self;
 
+	if (s->as)
+		as_note_acked(s->as); /* the last chance to ask */
 	s->conn = NULL;
 	s->kind->lost(s, why);
 }

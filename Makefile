@@ -458,7 +458,6 @@ docs:
 	$(Q)$(B)/tandemctl config reference > docs/configuration.md
 	$(Q)$(B)/tandemctl commands > docs/tandemctl.md
 	$(Q)$(B)/tandemctl config sample > appliance/config/tandem.conf.sample
-	$(Q)$(PYTHON) tests/lint/log_events.py --write
 
 format:
 	$(Q)git diff --name-only --diff-filter=d HEAD -- '*.[ch]' | xargs -r clang-format -i

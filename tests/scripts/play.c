@@ -86,7 +86,7 @@ static int set_limit(struct play *p, struct sl key, uint64_t v)
 		{ "bound_octets", &l->bound.stanza_octets },
 		{ "bound_depth", &l->bound.depth },
 		{ "bound_attrs", &l->bound.attrs },
-		{ "conns_max", &p->rig.conns_max },
+		{ "conns", &l->conns },
 	};
 
 	if (sl_eq(key, SL("out_octets"))) {

@@ -286,6 +286,8 @@ struct tls_ctx *stream_any_tls(const struct stream *s)
 {
 	const struct hnode *n = NULL;
 
+	if (s->cfg->tls_first)
+		return s->cfg->tls_first;
 	while ((n = htable_next(&s->cfg->domains, n))) {
 		const struct domain *d = container_of(n, const struct domain, hn);
 

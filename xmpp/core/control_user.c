@@ -14,7 +14,7 @@
 #define IMPORT_MAX 1000u
 #define LIST_MAX   1000u
 /* Derivations that wait: beyond this an import is told to come again. */
-#define BACKLOG_MAX 20000u
+#define BACKLOG_MAX  20000u
 #define PASSWORD_MAX 1023u
 
 struct import;

@@ -573,7 +573,7 @@ static int open_store(struct core *c, struct err *e)
 
 static int open_access(struct core *c, struct err *e)
 {
-	struct access_cfg cfg = { .nuids = c->setup.nuids, .conns_max = c->setup.conns_max };
+	struct access_cfg cfg = { .nuids = c->setup.nuids };
 	unsigned threads = c->setup.auth_threads ? c->setup.auth_threads
 			   : c->nworkers < 2     ? 2
 						 : c->nworkers;

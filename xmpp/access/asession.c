@@ -160,17 +160,18 @@ static void unacked_poll(struct loop_timer *t)
 		loop_timer_set(aw->w->loop, t, UNACKED_POLL_MS, unacked_poll);
 }
 
-static void watch(struct asession *as)
+static void watch(struct asession *as, bool has_row)
 {
 	struct access_worker *aw = as->aw;
 
 	if (list_linked(&as->unacked_node))
 		return;
 	list_append(&aw->unacked, &as->unacked_node);
-	/* Near peers have it in a moment: the sooner we know, the less comes twice after a reset.
-	 */
+	/* Near peers have it in a moment: the sooner a row goes, the less comes twice after a
+	 * reset. */
 	if (!loop_timer_armed(&aw->unacked_timer))
-		loop_timer_set(aw->w->loop, &aw->unacked_timer, UNACKED_FIRST_MS, unacked_poll);
+		loop_timer_set(aw->w->loop, &aw->unacked_timer,
+			       has_row ? UNACKED_FIRST_MS : UNACKED_POLL_MS, unacked_poll);
 }
 
 /* ---- what the router calls ---- */
@@ -218,7 +219,7 @@ static void deliver(struct session *s, struct stanza *st, struct sl extra, struc
 		as_todo(as, AS_TODO_REQUEST);
 	} else if (m || stanza_promises(st)) {
 		ring_push(as, st, extra, m);
-		watch(as);
+		watch(as, m != NULL);
 	}
 	as_write(as, st, extra);
 }

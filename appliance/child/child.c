@@ -251,6 +251,7 @@ static void dispatch(struct child *c, struct child_req *r, const char *command, 
 	child_fail(r, E_UNSUPPORTED, "%s does not know the command %.60s", c->def->name, command);
 }
 
+/* Takes msg. */
 static void on_request(struct child *c, json_t *msg)
 {
 	const char *command = json_string_value(json_object_get(msg, "command"));
@@ -259,6 +260,7 @@ static void on_request(struct child *c, json_t *msg)
 
 	if (strcmp(command, "stop") == 0) {
 		c->stop_id = id;
+		json_decref(msg);
 		stop(c);
 		return;
 	}
@@ -269,11 +271,12 @@ static void on_request(struct child *c, json_t *msg)
 	struct child_req *r = json_is_object(args) ? calloc(1, sizeof(*r)) : NULL;
 	if (!r) {
 		answer(c, id, frame_error(id, E_SYNTAX, "args must be an object"));
+		json_decref(msg);
 		return;
 	}
 	r->c = c;
 	r->id = id;
-	r->msg = json_incref(msg);
+	r->msg = msg; /* all of it: another thread may drop the last reference at any time */
 	pthread_mutex_lock(&c->lock);
 	list_init(&r->node);
 	list_append(&c->reqs, &r->node);
@@ -293,16 +296,20 @@ static void on_cancel(struct child *c, uint64_t id)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* Takes msg. */
 static void on_msg(struct child *c, json_t *msg)
 {
 	const json_t *cancel = json_object_get(msg, "cancel");
 
+	if (!cancel && frame_id(msg) && json_is_string(json_object_get(msg, "command"))) {
+		on_request(c, msg);
+		return;
+	}
 	if (cancel)
 		on_cancel(c, (uint64_t)json_integer_value(cancel));
-	else if (frame_id(msg) && json_is_string(json_object_get(msg, "command")))
-		on_request(c, msg);
 	else
 		log_ev(LOG_L_ERROR, "child.message.strange");
+	json_decref(msg);
 }
 
 static void take_msgs(struct child *c)
@@ -311,10 +318,8 @@ static void take_msgs(struct child *c)
 	json_t *msg;
 	int rc;
 
-	while ((rc = frame_take(&c->in, FRAME_CHILD_MAX, &msg, &e)) > 0) {
+	while ((rc = frame_take(&c->in, FRAME_CHILD_MAX, &msg, &e)) > 0)
 		on_msg(c, msg);
-		json_decref(msg);
-	}
 	if (rc < 0) {
 		log_ev(LOG_L_ERROR, "child.frame.bad", KE(&e));
 		if (c->conn)

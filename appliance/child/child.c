@@ -20,6 +20,7 @@
 #include "appliance/base/log.h"
 #include "appliance/child/args.h"
 #include "appliance/child/frame.h"
+#include "appliance/child/jail.h"
 #include "appliance/child/signals.h"
 #include "appliance/loop/conn.h"
 
@@ -47,6 +48,7 @@ struct child {
 	struct buf in;
 	struct signals signals;
 	struct loop_task first_look;
+	int lock_fd;          /* of the state folder */
 	pthread_mutex_t lock; /* out, reqs */
 	struct buf out;
 	struct list reqs;
@@ -423,6 +425,7 @@ static struct child *child_new(const struct child_def *def, void *self)
 		return NULL;
 	c->def = def;
 	c->self = self;
+	c->lock_fd = -1;
 	buf_init(&c->in, FRAME_CHILD_MAX + 4);
 	buf_init(&c->out, OUT_MAX_OCTETS);
 	list_init(&c->reqs);
@@ -449,6 +452,8 @@ int child_start(const struct child_def *def, void *self, struct child **c_r, str
 		rc = wait_config(c, &msg, e);
 	if (rc == 0)
 		rc = first_config(c, msg, e);
+	if (rc == 0)
+		rc = jail_lock(c->cfg, def->who, &c->lock_fd, e);
 	json_decref(msg);
 	if (rc < 0) {
 		child_failed(c, e);
@@ -557,6 +562,8 @@ void child_free(struct child **cp)
 	config_unref(&c->first_cfg);
 	frame_buf_free(&c->in);
 	frame_buf_free(&c->out);
+	if (c->lock_fd >= 0)
+		close(c->lock_fd);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }

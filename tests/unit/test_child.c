@@ -20,6 +20,8 @@
 
 #define THREADS 4
 
+static char dir[64]; /* of one test */
+
 /* ---- the child ---- */
 
 struct mine {
@@ -173,8 +175,10 @@ static json_t *config_doc(const char *more)
 	char text[300];
 	json_t *doc;
 
-	snprintf(text, sizeof(text), "{\"host\":[{\"name\":\"a.test\"}],\"log_level\":\"error\"%s}",
-		 more);
+	snprintf(text, sizeof(text),
+		 "{\"host\":[{\"name\":\"a.test\"}],\"log_level\":\"error\","
+		 "\"state_dir\":\"%s/state\"%s}",
+		 dir, more);
 	doc = json_loads(text, 0, NULL);
 	assert_non_null(doc);
 	return doc;
@@ -332,8 +336,6 @@ static void terminated(void **state)
 
 /* ---- the jail ---- */
 
-static char dir[64];
-
 static const struct config *jail_config(void)
 {
 	const struct config *c = NULL;
@@ -412,8 +414,6 @@ static void jails(void **state)
 	bool root = geteuid() == 0;
 
 	UNUSED(state);
-	snprintf(dir, sizeof(dir), "/tmp/test_child.XXXXXX");
-	assert_non_null(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/closed", dir);
 	assert_int_equal(mkdir(path, 0700), 0); /* as a home is */
 	if (root)
@@ -442,6 +442,13 @@ static void jails(void **state)
 	}
 }
 
+static int make_dir(void **state)
+{
+	UNUSED(state);
+	snprintf(dir, sizeof(dir), "/tmp/test_child.XXXXXX");
+	return mkdtemp(dir) ? 0 : -1;
+}
+
 static int remove_dir(void **state)
 {
 	static const char *const names[] = { "closed/state/sms/etc/resolv.conf",
@@ -453,6 +460,9 @@ static int remove_dir(void **state)
 					     "closed/state/sms",
 					     "closed/state",
 					     "closed",
+					     "state/sms/lock",
+					     "state/sms",
+					     "state",
 					     "" };
 	char path[200];
 
@@ -464,13 +474,37 @@ static int remove_dir(void **state)
 	return 0;
 }
 
+/* ---- one process a folder ---- */
+
+static void successor_waits(void **state)
+{
+	struct err e;
+	json_t *m;
+
+	UNUSED(state);
+	start();
+	struct client first = tandemd;
+	pid_t first_pid = pid;
+	launch();
+	assert_true(client_send(&tandemd, "config", config_doc(""), &e) > 0);
+	assert_int_equal(client_receive(&tandemd, 500, &m, &e), E_TIMEOUT);
+	close(first.fd); /* the first one's tandemd dies */
+	assert_int_equal(client_receive(&tandemd, 10000, &m, &e), 0);
+	assert_non_null(json_object_get(m, "result"));
+	json_decref(m);
+	assert_int_equal(waitpid(first_pid, NULL, 0), first_pid);
+	assert_int_equal(end_status(), 0);
+}
+
+#define HERE(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(answers_from_threads),       cmocka_unit_test(cancelling),
-		cmocka_unit_test(strange_requests),           cmocka_unit_test(bad_start),
-		cmocka_unit_test(garbage_from_tandemd),       cmocka_unit_test(terminated),
-		cmocka_unit_test_teardown(jails, remove_dir),
+		HERE(answers_from_threads), HERE(cancelling),
+		HERE(strange_requests),     HERE(bad_start),
+		HERE(garbage_from_tandemd), HERE(terminated),
+		HERE(successor_waits),      HERE(jails),
 	};
 
 	frame_init();

@@ -110,6 +110,8 @@ void conn_fail(struct conn *c, int code, int sys_errno, const char *text)
 {
 	if (c->state == CONN_DEAD)
 		return;
+	c->end_unacked = conn_unacked_octets(c);
+	c->end_out = c->out.n;
 	c->state = CONN_DEAD;
 	c->why_code = (int8_t)code;
 	c->why_errno = sys_errno;
@@ -218,8 +220,10 @@ void conn_plain_output(struct conn *c, size_t max)
 		conn_io_failed(c, errno, "write");
 		return;
 	}
-	if (n > 0)
+	if (n > 0) {
+		c->sent += (uint64_t)n;
 		outbuf_consume(&c->out, &c->loop->pool, (size_t)n);
+	}
 	if (c->out.n)
 		loop_fd_want(&c->lf, c->lf.want | LOOP_WRITE);
 }
@@ -308,7 +312,7 @@ void conn_flush(struct conn *c)
 
 size_t conn_output_octets(const struct conn *c)
 {
-	return c->out.n;
+	return c->state == CONN_DEAD ? c->end_out : c->out.n;
 }
 
 void conn_set_output_max(struct conn *c, size_t out_max)
@@ -316,10 +320,29 @@ void conn_set_output_max(struct conn *c, size_t out_max)
 	c->out_max = out_max;
 }
 
+uint64_t conn_sent_octets(const struct conn *c)
+{
+	return c->sent;
+}
+
+uint64_t conn_unacked_octets(const struct conn *c)
+{
+	int left = 0;
+
+	if (c->state == CONN_DEAD)
+		return c->end_unacked;
+	/* Not known: as if nothing had arrived. */
+	if (c->lf.fd < 0 || ioctl(c->lf.fd, TIOCOUTQ, &left) < 0 || left < 0)
+		return c->sent;
+	return (uint64_t)left;
+}
+
 bool conn_output_acked(const struct conn *c)
 {
 	int left = 0;
 
+	if (c->state == CONN_DEAD)
+		return c->end_out == 0 && c->end_unacked == 0;
 	if (c->out.n || c->lf.fd < 0)
 		return false;
 	return ioctl(c->lf.fd, TIOCOUTQ, &left) == 0 && left == 0;

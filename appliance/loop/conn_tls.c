@@ -83,8 +83,10 @@ static int bio_write(BIO *b, const char *src, int n)
 	do
 		put = send(c->lf.fd, src, (size_t)n, MSG_NOSIGNAL);
 	while (put < 0 && errno == EINTR);
-	if (put >= 0)
+	if (put >= 0) {
+		c->sent += (uint64_t)put;
 		return (int)put;
+	}
 	if (errno == EAGAIN || errno == EWOULDBLOCK)
 		BIO_set_retry_write(b);
 	else
@@ -544,9 +546,11 @@ int conn_tls_end_point(const struct conn *c, unsigned char out[64], size_t *n_r)
 
 	if (!conn_is_tls(c))
 		return E_STATE;
-	if (t->server) {
+	if (t->server && SSL_get_SSL_CTX(t->ssl) == t->ctx->ctx) {
 		hash = t->ctx->end_point;
 		n = t->ctx->end_point_n;
+	} else if (t->server) { /* of another host, which the client named */
+		n = tls_end_point_hash(SSL_get_certificate(t->ssl), peer);
 	} else {
 		n = tls_end_point_hash(SSL_get0_peer_certificate(t->ssl), peer);
 	}

@@ -98,7 +98,7 @@ XML = {
     "large-name": (HEADER + b"<" + b"x" * 200000, b"policy-violation"),
     "large-header": (b"<stream:stream " + b"x" * 200000, (b"policy-violation", b"not-well-formed")),
     "early-message": (HEADER + b"<message to='alice@localhost'><body>x</body></message>", b"not-authorized"),
-    "nothing-but-zeros": (b"\0" * 100, b"not-well-formed"),
+    "nothing-but-zeros": (b"\0" * 100, (b"not-well-formed", b"unsupported-encoding")),
     "http": (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"not-well-formed"),
 }
 
@@ -192,7 +192,8 @@ def test_mutated_sessions(tandem):
         s.close()
 
 
-@pytest.mark.parametrize("case", ["=", "!!!!", "biwsbj1h" * 2000, "biws", "AAAA", "bixhPQ=="])
+@pytest.mark.parametrize("case", ["=", "!!!!", "biwsbj1h" * 2000, "biws", "AAAA", "bixhPQ=="],
+                         ids=range(6))
 def test_bad_sasl(tandem, case):
     for mechanism in ("SCRAM-SHA-256", "PLAIN", "NONSENSE"):
         with tls(tandem) as s:
@@ -352,11 +353,11 @@ def test_fragments_are_bounded(tandem, account):
         tandem.link_add("fragments", smsc, prefixes="+1996", reconnect_max_seconds=1)
         smsc.wait_bound()
         before = tandem.rss("tandem-sms")
-        for n in range(2000):
+        for n in range(4000):
             udh = bytes([6, 8, 4, n >> 8, n & 255, 255, 1])
             smsc.mo("1996%07d" % n, me.number[1:], udh + b"x" * 130, esm=0x40)
         wait_for(lambda: smsc.stats()["mo_waiting"] == 0, "all are answered", 60)
-        assert tandem.rss("tandem-sms") < before + 16 * MIB
+        assert tandem.rss("tandem-sms") < before + 32 * MIB  # of it 16 are the store's cache
     finally:
         tandem.ctl("link", "delete", "fragments", check=False)
         smsc.stop()

@@ -273,7 +273,7 @@ def test_plain_clients_only_when_asked_for():
     t = Tandem(c2s_tls="optional")
     try:
         t.start()
-        assert re.search(r"WARNING|without TLS|plain", t.output(), re.I)
+        assert re.search(r"WITHOUT ENCRYPTION|without TLS", t.output(), re.I)
         s = socket.create_connection(("127.0.0.1", t.port))
         s.sendall(b"<?xml version='1.0'?><stream:stream to='localhost' version='1.0' xmlns='jabber:client' "
                   b"xmlns:stream='http://etherx.jabber.org/streams'>")

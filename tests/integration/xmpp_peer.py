@@ -57,6 +57,8 @@ class Peer(slixmpp.ClientXMPP):
         self.add_event_handler("session_start", lambda e: self.settle("in"))
         self.add_event_handler("failed_all_auth", lambda e: self.settle("authentication failed"))
         self.add_event_handler("connection_failed", lambda e: self.settle("no connection: %s" % e))
+        # Who was refused several times is disconnected before slixmpp has tried everything.
+        self.add_event_handler("disconnected", lambda e: self.settle("disconnected"))
         self.add_event_handler("message", self.inbox.put_nowait)
         self.add_event_handler("message_error", self.inbox.put_nowait)
         self.add_event_handler("receipt_received", self.inbox.put_nowait)

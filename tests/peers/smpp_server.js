@@ -74,7 +74,7 @@ readline.createInterface({input: process.stdin}).on('line', (line) => {
 		delete c.cmd;
 		if (c.hex !== undefined) {
 			c.short_message = {message: Buffer.from(c.hex, 'hex')};
-			if (c.udh) c.short_message.udh = [Buffer.from(c.udh, 'hex')];
+			if (c.udh) c.short_message.udh = Buffer.from(c.udh, 'hex');
 			delete c.hex;
 			delete c.udh;
 		}

@@ -773,9 +773,9 @@ int main(void)
 		T(test_group_atomic),  T(test_group_reads),     T(test_begin_fails),
 		T(test_commit_fails),  T(test_commit_fails_sm), T(test_purge_fails),
 		T(test_batch_gathers), T4(test_batch_max),      T4(test_batch_fails),
-		T(test_close_commits), T(test_bus_gone),        T(test_seen_max), T(test_log_bounded),
-		DISK(test_disk_full),  DISK(test_write_fails),  DISK(test_sync_fails),
-		T(test_many_workers),
+		T(test_close_commits), T(test_bus_gone),        T(test_seen_max),
+		T(test_log_bounded),   DISK(test_disk_full),    DISK(test_write_fails),
+		DISK(test_sync_fails), T(test_many_workers),
 	};
 
 	return cmocka_run_group_tests_name("store write", tests, NULL, NULL);

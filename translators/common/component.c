@@ -752,6 +752,11 @@ bool component_is_up(const struct component *c)
 	return c->fsm.state == ST_UP;
 }
 
+bool component_has_room(const struct component *c)
+{
+	return c->conn && conn_output_octets(c->conn) < c->out_octets / 4;
+}
+
 const char *component_state(const struct component *c)
 {
 	return fsm_state_name(&c->fsm);

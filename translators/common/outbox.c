@@ -65,9 +65,13 @@ static void page_done(struct store_op *op)
 		o->behind = true;
 		loop_timer_set(o->loop, &o->retry, RETRY_MS, o->retry.cb);
 	} else if (op->rc == 0 && o->to && l->after == o->cursor) {
-		for (unsigned i = 0; i < l->n_r && o->to; i++)
-			if (!send_one(o, l->row_r[i].id, l->row_r[i].stanza))
+		for (unsigned i = 0; i < l->n_r && o->to; i++) {
+			if (!component_has_room(o->to) ||
+			    !send_one(o, l->row_r[i].id, l->row_r[i].stanza)) {
+				again = true; /* the acknowledgements of these bring the rest */
 				break;
+			}
+		}
 		o->behind = again;
 	}
 	store_op_fini(op);
@@ -78,7 +82,8 @@ static void page_done(struct store_op *op)
 static void read_page(struct outbox *o)
 {
 	o->behind = true;
-	if (o->reading || !o->to || o->in_flight >= IN_FLIGHT_MAX)
+	if (o->reading || !o->to || o->in_flight >= IN_FLIGHT_MAX ||
+	    (o->in_flight && !component_has_room(o->to)))
 		return;
 	o->reading = true;
 	o->behind = false;
@@ -204,7 +209,8 @@ static void put_done(struct store_op *op)
 	if (p->committed)
 		p->committed(p->arg, op->rc);
 	if (op->rc == 0 && !p->op.duplicate_r && o->to) {
-		bool at_once = !o->reading && !o->behind && o->in_flight < IN_FLIGHT_MAX;
+		bool at_once = !o->reading && !o->behind && o->in_flight < IN_FLIGHT_MAX &&
+			       component_has_room(o->to);
 		if (at_once || p->op.id <= o->cursor)
 			send_one(o, p->op.id, xml);
 		else

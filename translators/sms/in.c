@@ -1,50 +1,36 @@
 /* in.c - short messages become stanzas (MO-n). Nothing is answered to the network before it is
  * committed.
  *
- * Fragments of long messages are kept in memory as well as in the store; the store has them for the
- * next start. */
+ * Fragments of long messages are in the store alone: whoever sends many of them costs disk, for the
+ * ten minutes that they are waited for, and no memory. */
 #include "appliance/base/clock.h"
 #include "appliance/base/enc.h"
 #include "appliance/base/log.h"
 #include "translators/sms/sms.h"
 
 #define GROUP_WAIT_MS 600000u /* MO-3 */
-#define GROUP_TRY_MS  10000u
-#define GROUPS_MAX    10000u
+#define SWEEP_MS      15000u
+#define SWEEP_ROWS    5000u  /* read at once; the rest at the next sweep */
 #define OLD_ENOUGH_MS 60000u /* MO-5 */
-
-struct group { /* fragments of one long message */
-	struct hnode hn;
-	char *key;
-	struct in *in;
-	struct sl from, to; /* in arena */
-	bool from_alphanumeric;
-	uint64_t sent_ms, since_ms;
-	uint8_t total, have, committing;
-	bool finishing;
-	struct gsm_body *part; /* total of them; data NULL: missing */
-	struct arena *arena;
-	struct loop_timer timer;
-};
 
 struct in {
 	struct sms_app *a;
-	struct htable groups;
-	struct store_frag_load load;
+	struct htable joining;
+	struct store_frag_load sweep;
+	struct loop_timer timer;
+	bool sweeping;
 };
 
 struct answer { /* who waits for a commit */
 	struct sms_app *a;
 	struct bearer *bearer;
-	char name[64];
+	char name[65];
 	uint64_t token;
-	struct group *group; /* goes when the commit is good */
+	char *group; /* fragments that go in the same transaction */
 	struct store_frag_del del;
 	unsigned open;
 	int rc;
 };
-
-static void group_free(struct group *g);
 
 /* The bearer may have gone meanwhile. */
 static void answer_bearer(struct sms_app *a, const char *name, struct bearer *b, uint64_t token,
@@ -65,14 +51,7 @@ static void answered(struct answer *w, int rc)
 	else if (w->rc != E_CLOSED)
 		sms_commit_failed(w->a, "in");
 	answer_bearer(w->a, w->name, w->bearer, w->token, w->rc == 0 ? 0 : E_AGAIN);
-	if (w->group) {
-		w->group->finishing = false;
-		if (w->rc == 0)
-			group_free(w->group);
-		else if (w->rc != E_CLOSED)
-			loop_timer_set(w->a->loop, &w->group->timer, GROUP_TRY_MS,
-				       w->group->timer.cb);
-	}
+	free(w->group);
 	free(w);
 }
 
@@ -133,7 +112,7 @@ static int build(struct buf *b, struct sms_app *a, const struct sms_in *m, struc
 /* One whole message to its owner: the outbox row, and with a group the deletion of its fragments,
  * in one transaction. */
 static int post(struct in *in, struct bearer *b, uint64_t token, const struct sms_in *m,
-		struct sl owner, struct sl text, struct group *g)
+		struct sl owner, struct sl text, struct sl group)
 {
 	struct sms_app *a = in->a;
 	struct answer *w = calloc(1, sizeof(*w));
@@ -142,10 +121,16 @@ static int post(struct in *in, struct bearer *b, uint64_t token, const struct sm
 	struct buf xml;
 
 	buf_init(&xml, 1u << 20);
+	if (w && group.n && !(w->group = sl_dup(group))) {
+		free(w);
+		w = NULL;
+	}
 	if (w && build(&xml, a, m, owner, text, id) == 0)
 		op = outbox_op(a->outbox, id, SL_NULL, buf_sl(&xml), put_committed, w);
 	buf_free(&xml);
 	if (!op) {
+		if (w)
+			free(w->group);
 		free(w);
 		return E_NOMEM;
 	}
@@ -154,209 +139,38 @@ static int post(struct in *in, struct bearer *b, uint64_t token, const struct sm
 	w->token = token;
 	w->open = 1;
 	snprintf(w->name, sizeof(w->name), "%s", b ? bearer_name(b) : "");
-	if (g) {
-		g->finishing = true;
-		w->group = g;
+	if (group.n) {
 		w->open = 2;
 		store_op_init(&w->del.op, STORE_FRAG_DEL, del_committed, w);
-		w->del.group = sl_cstr(g->key);
+		w->del.group = sl_cstr(w->group);
 		op->group_next = &w->del.op;
 	}
 	store_submit(a->store, op);
 	return 0;
 }
 
-/* ---- fragments
- * ------------------------------------------------------------------------------------ */
+/* ---- fragments ---- */
 
-static bool group_match(const struct hnode *h, const void *key)
-{
-	return sl_eq(sl_cstr(container_of(h, struct group, hn)->key), *(const struct sl *)key);
-}
-
-static struct group *group_find(struct in *in, struct sl key)
-{
-	struct hnode *h = htable_find(&in->groups, hash_bytes(key), group_match, &key);
-
-	return h ? container_of(h, struct group, hn) : NULL;
-}
-
-static void group_free(struct group *g)
-{
-	htable_del(&g->in->groups, &g->hn);
-	loop_timer_clear(&g->timer);
-	arena_free(&g->arena);
-	free(g->key);
-	free(g);
-}
-
-static int group_text(struct arena *ar, const struct group *g, struct sl *text_r)
-{
-	struct buf b;
-	int rc = 0;
-
-	if (g->have == g->total)
-		return gsm_join(ar, g->part, g->total, text_r);
-	buf_init(&b, 1u << 20);
-	for (unsigned i = 0; i < g->total && rc == 0; i++) {
-		struct sl t = SL_NULL;
-		if (g->part[i].data.p)
-			rc = gsm_join(ar, &g->part[i], 1, &t);
-		if (rc == 0)
-			rc = g->part[i].data.p
-				     ? buf_add(&b, t)
-				     : buf_addf(&b, "[part %u of %u missing]", i + 1, g->total);
-	}
-	if (rc == 0)
-		*text_r = arena_dup(ar, buf_sl(&b));
-	buf_free(&b);
-	return rc;
-}
-
-static void group_deliver(struct group *g)
-{
-	struct in *in = g->in;
-	struct arena *ar = arena_new(1024, 1u << 20);
-	struct sl owner = numbers_owner(in->a->numbers, g->to), text = SL_NULL;
-	struct sms_in m = { .from = g->from,
-			    .to = g->to,
-			    .from_alphanumeric = g->from_alphanumeric,
-			    .sent_ms = g->sent_ms };
-	int rc = ar ? group_text(ar, g, &text) : E_NOMEM;
-
-	if (g->have < g->total)
-		sms_count(in->a, SMS_CNT_IN_PARTIAL);
-	if (owner.n == 0) { /* the number was taken away meanwhile */
-		sms_count(in->a, SMS_CNT_IN_NOBODY);
-		log_ev(LOG_L_WARN, "sms.in.nobody", KS("to", g->to));
-	}
-	if (rc == 0 && owner.n)
-		rc = post(in, NULL, 0, &m, owner, text, g);
-	arena_free(&ar);
-	if (rc < 0 || owner.n == 0)
-		loop_timer_set(in->a->loop, &g->timer, GROUP_WAIT_MS, g->timer.cb);
-}
-
-static void on_group_timer(struct loop_timer *t)
-{
-	struct group *g = container_of(t, struct group, timer);
-
-	if (!g->finishing && !g->committing)
-		group_deliver(g);
-	else
-		loop_timer_set(g->in->a->loop, t, GROUP_TRY_MS, on_group_timer);
-}
-
-static struct group *group_new(struct in *in, struct sl key, uint8_t total)
-{
-	struct group *g = in->groups.n < GROUPS_MAX ? calloc(1, sizeof(*g)) : NULL;
-
-	if (!g)
-		return NULL;
-	g->in = in;
-	g->key = sl_dup(key);
-	g->total = total;
-	g->arena = arena_new(512 + total * sizeof(struct gsm_body), 1u << 17);
-	g->part = g->arena ? arena_zalloc(g->arena, total * sizeof(struct gsm_body)) : NULL;
-	if (!g->key || !g->part || htable_add(&in->groups, &g->hn, hash_bytes(key)) < 0) {
-		arena_free(&g->arena);
-		free(g->key);
-		free(g);
-		return NULL;
-	}
-	g->timer.cb = on_group_timer;
-	g->since_ms = clock_wall_ms();
-	loop_timer_set(in->a->loop, &g->timer, GROUP_WAIT_MS, on_group_timer);
-	return g;
-}
-
-static bool group_add(struct group *g, uint8_t number, enum gsm_enc enc, struct sl data)
-{
-	struct gsm_body *p = &g->part[number - 1];
-
-	if (p->data.p)
-		return true; /* MO-4 */
-	struct sl copy = arena_dup(g->arena, data);
-	if (!copy.p)
-		return false;
-	p->enc = enc;
-	p->data = copy;
-	g->have++;
-	return true;
-}
-
-struct frag {
-	struct store_frag_put op;
-	struct sms_app *a;
-	struct group *group;
-	struct bearer *bearer;
-	uint64_t token;
-	char name[64], meta[256];
-	char *payload, *key;
+/* One group of fragments being put together: read from the store, joined, posted. */
+struct joining {
+	struct hnode hn; /* in in->joining while it runs: one at a time for a group */
+	struct in *in;
+	struct store_frag_load load;
+	char *key;
+	bool partial; /* deliver what is there (MO-3) */
 };
 
-static void frag_committed(struct store_op *op)
+static bool joining_match(const struct hnode *h, const void *key)
 {
-	struct frag *f = op->arg;
-	struct group *g = f->group;
-	int rc = op->rc;
-
-	store_op_fini(op);
-	g->committing--;
-	answer_bearer(f->a, f->name, f->bearer, f->token, rc == 0 ? 0 : E_AGAIN);
-	if (rc == 0 && g->have == g->total && !g->committing && !g->finishing)
-		group_deliver(g);
-	else if (rc < 0 && rc != E_CLOSED)
-		sms_commit_failed(f->a, "in.fragment");
-	free(f->payload);
-	free(f->key);
-	free(f);
+	return sl_eq(sl_cstr(container_of(h, struct joining, hn)->key), *(const struct sl *)key);
 }
 
-static void fragment(struct in *in, struct bearer *b, const struct sms_in *m, uint64_t token)
+static void joining_free(struct joining *j)
 {
-	const struct gsm_concat *c = &m->body.concat;
-	struct frag *f = calloc(1, sizeof(*f));
-	char key[256];
-	int n = snprintf(key, sizeof(key), "%s\n%.*s\n%.*s\n%u/%u%s", bearer_name(b),
-			 SLARG(m->from), SLARG(m->to), c->ref, c->total, c->ref16 ? "w" : "");
-	struct sl k = sl_mk(key, (size_t)n < sizeof(key) ? (size_t)n : sizeof(key) - 1);
-	struct group *g = group_find(in, k);
-
-	sms_count(in->a, SMS_CNT_IN_FRAGMENTS);
-	if (f && !g && (g = group_new(in, k, c->total))) {
-		g->from = arena_dup(g->arena, m->from);
-		g->to = arena_dup(g->arena, m->to);
-		g->from_alphanumeric = m->from_alphanumeric;
-		g->sent_ms = m->sent_ms;
-	}
-	if (!f || !g || g->finishing || !(f->payload = sl_dup(m->body.data)) ||
-	    !(f->key = sl_dup(k)) || !group_add(g, c->seq, m->body.enc, m->body.data)) {
-		if (f) {
-			free(f->payload);
-			free(f->key);
-		}
-		free(f);
-		bearer_answer(b, token, E_AGAIN);
-		return;
-	}
-	snprintf(f->name, sizeof(f->name), "%s", bearer_name(b));
-	snprintf(f->meta, sizeof(f->meta), "%d %d %llu %.*s %.*s", (int)m->body.enc,
-		 m->from_alphanumeric, (unsigned long long)m->sent_ms, SLARG(m->to),
-		 SLARG(m->from));
-	f->a = in->a;
-	f->group = g;
-	f->bearer = b;
-	f->token = token;
-	store_op_init(&f->op.op, STORE_FRAG_PUT, frag_committed, f);
-	f->op.group = sl_mk(f->key, k.n);
-	f->op.number = c->seq;
-	f->op.total = c->total;
-	f->op.stamp_ms = clock_wall_ms();
-	f->op.meta = sl_cstr(f->meta);
-	f->op.payload = sl_mk(f->payload, m->body.data.n);
-	g->committing++;
-	store_submit(in->a->store, &f->op.op);
+	htable_del(&j->in->joining, &j->hn);
+	store_op_fini(&j->load.op);
+	free(j->key);
+	free(j);
 }
 
 /* "ENC ALPHA SENT TO FROM" of a stored fragment; FROM may have spaces. */
@@ -384,44 +198,203 @@ static bool parse_meta(struct sl meta, enum gsm_enc *enc_r, struct sms_in *m)
 	return true;
 }
 
-static void recover_one(struct in *in, const struct store_frag_row *r)
+/* The text of a group, with a note in each gap; have_r: pieces that were there. */
+static int join(struct arena *ar, const struct gsm_body *part, unsigned total, unsigned have,
+		struct sl *text_r)
 {
-	struct sms_in m = { 0 };
-	enum gsm_enc enc;
-	struct group *g = group_find(in, r->group);
+	struct buf b;
+	int rc = 0;
 
-	if (r->total < 2 || r->number < 1 || r->number > r->total || !parse_meta(r->meta, &enc, &m))
-		return;
-	if (!g && (g = group_new(in, r->group, r->total))) {
-		g->from = arena_dup(g->arena, m.from);
-		g->to = arena_dup(g->arena, m.to);
-		g->from_alphanumeric = m.from_alphanumeric;
-		g->sent_ms = m.sent_ms;
+	if (have == total)
+		return gsm_join(ar, part, total, text_r);
+	buf_init(&b, 1u << 20);
+	for (unsigned i = 0; i < total && rc == 0; i++) {
+		struct sl t = SL_NULL;
+		if (part[i].data.p)
+			rc = gsm_join(ar, &part[i], 1, &t);
+		if (rc == 0)
+			rc = part[i].data.p ? buf_add(&b, t)
+					    : buf_addf(&b, "[part %u of %u missing]", i + 1, total);
 	}
-	if (g && r->number <= g->total)
-		group_add(g, r->number, enc, r->payload);
+	if (rc == 0)
+		*text_r = arena_dup(ar, buf_sl(&b));
+	buf_free(&b);
+	return rc;
 }
 
-static void on_recovered(struct store_op *op)
+static unsigned place_parts(const struct store_frag_load *l, struct gsm_body *part,
+			    struct sms_in *m, unsigned *total_r)
+{
+	unsigned have = 0;
+
+	for (unsigned i = 0; i < l->n_r; i++) {
+		const struct store_frag_row *r = &l->row_r[i];
+		enum gsm_enc enc;
+		if (r->number < 1 || r->number > r->total || !parse_meta(r->meta, &enc, m))
+			continue;
+		*total_r = r->total;
+		part[r->number - 1].enc = enc;
+		part[r->number - 1].data = r->payload.p ? r->payload : SL("");
+		have++;
+	}
+	return have;
+}
+
+static void joining_loaded(struct store_op *op)
+{
+	struct joining *j = op->arg;
+	struct in *in = j->in;
+	struct sms_app *a = in->a;
+	struct gsm_body part[GSM_PARTS_MAX] = { { 0 } };
+	struct sms_in m = { 0 };
+	unsigned total = 0, have = op->rc == 0 ? place_parts(&j->load, part, &m, &total) : 0;
+	struct arena *ar = arena_new(1024, 1u << 20);
+	struct sl owner = have ? numbers_owner(a->numbers, m.to) : SL_NULL, text = SL_NULL;
+
+	if (ar && have && owner.n && (have == total || j->partial) &&
+	    join(ar, part, total, have, &text) == 0) {
+		if (have < total)
+			sms_count(a, SMS_CNT_IN_PARTIAL);
+		/* Without memory the sweep tries again. */
+		post(in, NULL, 0, &m, owner, text, sl_cstr(j->key));
+	} else if (have && owner.n == 0) { /* the number was taken away meanwhile */
+		sms_count(a, SMS_CNT_IN_NOBODY);
+		log_ev(LOG_L_WARN, "sms.in.nobody", KS("to", m.to));
+	}
+	arena_free(&ar);
+	joining_free(j);
+}
+
+static void join_group(struct in *in, struct sl key, bool partial)
+{
+	struct joining *j;
+
+	if (htable_find(&in->joining, hash_bytes(key), joining_match, &key))
+		return;
+	j = calloc(1, sizeof(*j));
+	if (!j || !(j->key = sl_dup(key)) ||
+	    htable_add(&in->joining, &j->hn, hash_bytes(key)) < 0) {
+		if (j)
+			free(j->key);
+		free(j);
+		return; /* the sweep tries again */
+	}
+	j->in = in;
+	j->partial = partial;
+	store_op_init(&j->load.op, STORE_FRAG_LOAD, joining_loaded, j);
+	j->load.group = sl_cstr(j->key);
+	store_submit(in->a->store, &j->load.op);
+}
+
+struct frag {
+	struct store_frag_put op;
+	struct in *in;
+	struct bearer *bearer;
+	uint64_t token;
+	char name[65], meta[256];
+	char *payload, *key;
+};
+
+static void frag_free(struct frag *f)
+{
+	free(f->payload);
+	free(f->key);
+	free(f);
+}
+
+static void frag_committed(struct store_op *op)
+{
+	struct frag *f = op->arg;
+	struct sms_app *a = f->in->a;
+	int rc = op->rc;
+
+	answer_bearer(a, f->name, f->bearer, f->token, rc == 0 ? 0 : E_AGAIN);
+	if (rc == 0 && f->op.have_r >= f->op.total)
+		join_group(f->in, sl_cstr(f->key), false);
+	else if (rc < 0 && rc != E_CLOSED)
+		sms_commit_failed(a, "in.fragment");
+	store_op_fini(op);
+	frag_free(f);
+}
+
+static void fragment(struct in *in, struct bearer *b, const struct sms_in *m, uint64_t token)
+{
+	const struct gsm_concat *c = &m->body.concat;
+	struct frag *f = calloc(1, sizeof(*f));
+	char key[256];
+	int n = snprintf(key, sizeof(key), "%s\n%.*s\n%.*s\n%u/%u%s", bearer_name(b),
+			 SLARG(m->from), SLARG(m->to), c->ref, c->total, c->ref16 ? "w" : "");
+
+	sms_count(in->a, SMS_CNT_IN_FRAGMENTS);
+	if (!f || n < 0 || (size_t)n >= sizeof(key) || !(f->payload = sl_dup(m->body.data)) ||
+	    !(f->key = sl_dup(sl_cstr(key)))) {
+		if (f)
+			frag_free(f);
+		bearer_answer(b, token, E_AGAIN);
+		return;
+	}
+	snprintf(f->name, sizeof(f->name), "%s", bearer_name(b));
+	snprintf(f->meta, sizeof(f->meta), "%d %d %llu %.*s %.*s", (int)m->body.enc,
+		 m->from_alphanumeric, (unsigned long long)m->sent_ms, SLARG(m->to),
+		 SLARG(m->from));
+	f->in = in;
+	f->bearer = b;
+	f->token = token;
+	store_op_init(&f->op.op, STORE_FRAG_PUT, frag_committed, f);
+	f->op.group = sl_cstr(f->key);
+	f->op.number = c->seq;
+	f->op.total = c->total;
+	f->op.stamp_ms = clock_wall_ms();
+	f->op.meta = sl_cstr(f->meta);
+	f->op.payload = sl_mk(f->payload, m->body.data.n);
+	store_submit(in->a->store, &f->op.op);
+}
+
+/* MO-3: groups whose first fragment is older than the waiting time; and at the start, those that
+ * are complete. */
+static void swept(struct store_op *op)
 {
 	struct in *in = op->arg;
+	const struct store_frag_load *l = &in->sweep;
+	bool partial = l->before_ms != 0;
 
-	for (unsigned i = 0; op->rc == 0 && i < in->load.n_r; i++)
-		recover_one(in, &in->load.row_r[i]);
-	store_op_fini(op);
-	for (struct hnode *h = htable_next(&in->groups, NULL); h; h = htable_next(&in->groups, h)) {
-		struct group *g = container_of(h, struct group, hn);
-		if (g->have == g->total && !g->finishing)
-			loop_timer_set(in->a->loop, &g->timer, 1, on_group_timer);
+	in->sweeping = false;
+	for (unsigned i = 0; op->rc == 0 && i < l->n_r; i++) {
+		unsigned have = 1;
+		while (i + 1 < l->n_r && sl_eq(l->row_r[i + 1].group, l->row_r[i].group)) {
+			have++;
+			i++;
+		}
+		if (partial || have == l->row_r[i].total)
+			join_group(in, l->row_r[i].group, partial);
 	}
+	store_op_fini(op);
+}
+
+static void sweep(struct in *in, uint64_t before_ms)
+{
+	if (in->sweeping)
+		return;
+	in->sweeping = true;
+	store_op_init(&in->sweep.op, STORE_FRAG_LOAD, swept, in);
+	in->sweep.group = SL_NULL;
+	in->sweep.before_ms = before_ms;
+	in->sweep.limit = SWEEP_ROWS;
+	store_submit(in->a->store, &in->sweep.op);
 }
 
 void in_recover(struct in *in)
 {
-	store_op_init(&in->load.op, STORE_FRAG_LOAD, on_recovered, in);
-	in->load.group = SL_NULL;
-	in->load.before_ms = 0;
-	store_submit(in->a->store, &in->load.op);
+	sweep(in, 0);
+}
+
+static void on_sweep(struct loop_timer *t)
+{
+	struct in *in = container_of(t, struct in, timer);
+	uint64_t now = clock_wall_ms();
+
+	loop_timer_set(in->a->loop, t, SWEEP_MS, on_sweep);
+	sweep(in, now > GROUP_WAIT_MS ? now - GROUP_WAIT_MS : 1);
 }
 
 /* ---- whole messages
@@ -457,7 +430,7 @@ void in_message(struct in *in, struct bearer *b, const struct sms_in *m, uint64_
 		text = SL("[binary message]");
 	}
 	if (rc == 0)
-		rc = post(in, b, token, m, owner, text, NULL);
+		rc = post(in, b, token, m, owner, text, SL_NULL);
 	arena_free(&ar);
 	if (rc < 0)
 		bearer_answer(b, token, E_AGAIN);
@@ -470,6 +443,7 @@ int in_new(struct sms_app *a, struct in **i_r)
 	if (!in)
 		return E_NOMEM;
 	in->a = a;
+	loop_timer_set(a->loop, &in->timer, SWEEP_MS, on_sweep);
 	*i_r = in;
 	return 0;
 }
@@ -477,13 +451,11 @@ int in_new(struct sms_app *a, struct in **i_r)
 void in_free(struct in **ip)
 {
 	struct in *in = *ip;
-	struct hnode *h;
 
 	*ip = NULL;
 	if (!in)
 		return;
-	while ((h = htable_next(&in->groups, NULL)))
-		group_free(container_of(h, struct group, hn));
-	htable_free(&in->groups);
+	loop_timer_clear(&in->timer);
+	htable_free(&in->joining);
 	free(in);
 }

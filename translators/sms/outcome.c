@@ -22,7 +22,8 @@ struct work {             /* one receipt on its way */
 	enum receipt_state state;
 	const char *condition;
 	char text[96];
-	uint64_t entry; /* once known: in outcome->busy */
+	uint64_t known_then; /* outcome->known when the look-up began */
+	uint64_t entry;      /* once known: in outcome->busy */
 	struct hnode hn;
 	bool busy;
 	struct loop_timer timer;
@@ -41,6 +42,7 @@ struct outcome {
 	struct list looking;   /* the store is asked */
 	unsigned nunmatched;
 	bool settling;
+	uint64_t known; /* counts outcome_key_known */
 };
 
 static void look_up(struct work *w);
@@ -48,6 +50,7 @@ static void look_up(struct work *w);
 /* ---- stanzas for the sender
  * ------------------------------------------------------------------------ */
 
+/* OUT-4: always to the full JID that sent. */
 static int head(struct buf *b, struct sl to, struct sl from, struct sl id, const char *type)
 {
 	int rc = buf_add(b, SL("<message"));
@@ -64,6 +67,7 @@ static int head(struct buf *b, struct sl to, struct sl from, struct sl id, const
 	return rc;
 }
 
+/* OUT-3: made from the entry and the event, so a second copy is known as one. */
 static int origin(struct buf *b, struct sl id)
 {
 	int rc = buf_add(b, SL("<origin-id xmlns='urn:xmpp:sid:0' id='"));
@@ -261,6 +265,8 @@ static void unmatched(struct work *w, bool early)
 {
 	struct outcome *o = w->o;
 
+	for (unsigned i = 0; i < w->nkeys; i++) /* accepted, the commit is under way */
+		early |= out_has_key(o->a->out, sl_cstr(w->key[i]));
 	if (!early && out_open_parts(o->a->out) == 0) {
 		give_up(w);
 		return;
@@ -277,6 +283,7 @@ static void unmatched(struct work *w, bool early)
 
 void outcome_key_known(struct outcome *o, struct sl key)
 {
+	o->known++;
 	LIST_FOREACH(it, tmp, &o->unmatched)
 	{
 		struct work *w = LIST_ENTRY(it, struct work, node);
@@ -411,10 +418,15 @@ static void found(struct store_op *op)
 	}
 	if (!g->found_r) {
 		store_op_fini(op);
-		if (++w->tried < w->nkeys)
+		if (++w->tried < w->nkeys) {
 			look_up(w);
-		else
+		} else if (w->known_then != o->known) { /* committed while we looked */
+			w->tried = 0;
+			w->known_then = o->known;
+			look_up(w);
+		} else {
 			unmatched(w, false);
+		}
 		return;
 	}
 	w->entry = g->entry_r.id;
@@ -433,6 +445,7 @@ static void found(struct store_op *op)
 	apply(w);
 }
 
+/* DLV-1: by (link, canonical id). */
 static void look_up(struct work *w)
 {
 	store_op_init(&w->get.op, STORE_QUEUE_GET, found, w);
@@ -457,6 +470,7 @@ void outcome_receipt(struct outcome *o, struct bearer *b, const struct sms_recei
 	w->o = o;
 	w->bearer = b;
 	w->token = token;
+	w->known_then = o->known;
 	w->state = r->state;
 	w->condition = r->condition;
 	list_init(&w->node);

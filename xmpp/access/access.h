@@ -32,7 +32,6 @@ struct access_cfg {
 	uint32_t uid[ACCESS_UIDS_MAX]; /* who may be a component over the Unix socket, beside root
 					  and ourselves */
 	unsigned nuids;
-	uint32_t conns_max; /* of all listeners together; 0: no limit */
 };
 
 /* Once in a process, before threads: prepares the machines, registers CORE_MSG_CONN. */
@@ -60,6 +59,7 @@ struct access_totals {
 	uint32_t streams, sessions, detached;
 };
 struct access_totals access_worker_totals(const struct worker *w);
+uint32_t access_worker_streams(const struct worker *w); /* any thread */
 struct session;
 /* Each session of this worker, detached ones and those of components (user NULL) too. fn may close
  * it. */

@@ -31,7 +31,9 @@ struct access_worker {
 	struct worker *w;
 	uint16_t next_worker; /* worker 0: who gets the next descriptor */
 	bool stopping;
-	uint32_t nstreams, nsessions, ndetached;
+	_Atomic uint32_t nstreams; /* read by others, too */
+	uint32_t nsessions, ndetached;
+	uint32_t nparsers;    /* streams that have a live parser */
 	struct list sessions; /* struct asession.node: all of them */
 	struct htable sm;     /* struct asession by XEP-0198 id */
 	struct list unacked;  /* struct asession.unacked_node: wait for TCP's acknowledgement */

@@ -51,6 +51,9 @@ struct asession {
 	struct list unacked_node;      /* access_worker.unacked */
 	struct as_entry *ring;
 	uint32_t head, n, cap; /* cap: 0 or a power of two */
+	bool marked;           /* without XEP-0198: the mark_n oldest ... */
+	uint32_t mark_n;
+	uint64_t mark_octets;  /* ... lie before this octet of the stream */
 	uint32_t unwritten;    /* the newest, that the output had no room for (components) */
 	struct sm *sm;         /* NULL: no XEP-0198 */
 	struct loop_task task; /* at the end of the turn: what todo says */

@@ -39,6 +39,7 @@ enum {
 struct core_limits {
 	struct xml_limits preauth, bound,
 		component; /* stanza size before and after login, on component streams */
+	uint32_t conns; /* of all listeners together; 0: no limit */
 	uint32_t conns_per_addr;
 	uint32_t unauth_s;                  /* seconds until a login must be complete */
 	uint32_t auth_failures;             /* per connection */
@@ -71,6 +72,8 @@ struct core_config {
 	_Atomic uint32_t refs;
 	struct core_limits lim;
 	struct htable domains; /* struct domain */
+	/* Where TLS comes first: knows all hosts by name. A reference of the snapshot's; may be NULL. */
+	struct tls_ctx *tls_first;
 	bool tls_required;     /* c2s */
 	uint32_t scram_iterations;
 	struct sl mechanisms; /* space-separated, offered in this order */
@@ -123,6 +126,8 @@ static inline void count(struct worker *w, enum core_counter c)
  * clock that steps back (goes on from the last), also over a restart (floor from the store's
  * largest id). */
 uint64_t worker_new_id(struct worker *w);
+/* The next ids are above this one, which the store has. */
+void worker_id_floor(struct worker *w, uint64_t id);
 
 /* ---- the router's life in a worker ----------------------------------------------------------- */
 

@@ -216,8 +216,10 @@ int sq_exec_frag_load(struct store_conn *c, struct store_op *op, struct err *e)
 		return rc;
 	if (p->group.n)
 		sq_st_sl(c, st, 1, p->group);
-	else
+	else {
 		sq_st_u64(c, st, 1, p->before_ms);
+		sq_st_u64(c, st, 2, p->limit ? p->limit : UINT32_MAX);
+	}
 	while ((rc = sq_st_step(c, st, e)) > 0) {
 		row = sq_rows_add(&rows, sizeof(*row), e);
 		rc = row ? frag_of(rows.arena, st, row, e) : E_NOMEM;

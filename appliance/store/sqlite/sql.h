@@ -156,7 +156,7 @@
 		     "ORDER BY grp,number") \
 	X(FRAG_LOAD_OLD, "SELECT grp,meta,payload,number,total,stamp_ms FROM frag " \
 			 "WHERE ?1=0 OR grp IN (SELECT grp FROM frag GROUP BY grp " \
-			 "HAVING max(stamp_ms)<?1) ORDER BY grp,number") \
+			 "HAVING max(stamp_ms)<?1) ORDER BY grp,number LIMIT ?2") \
 	X(FRAG_DEL, "DELETE FROM frag WHERE grp=?")
 
 #define SQL_ENUM(name, text) SQL_##name,

@@ -322,7 +322,7 @@ static const struct opt sasl_opts[] = {
 static const struct opt sms_opts[] = {
 	STR_("domain", TOP(sms.domain), "sms.localhost", 253, check_domain, SMS | CORE, true,
 	     "A message to +15550100@DOMAIN is an SMS to that number."),
-	STR_("server", TOP(sms.server), "", 253, NULL, SMS, true,
+	STR_("server", TOP(sms.server), "", 253, check_address, SMS, true,
 	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 "
 	     "component; empty: our own core."),
 	FILE_("server_secret_file", TOP(sms.server_secret_file), "server_secret", true,
@@ -388,7 +388,7 @@ static const struct opt link_opts[] = {
 	UINT_("bind_seconds", LINK(bind_seconds), 30, 1, 600, SMS, false,
 	      "Time for connection and bind."),
 	UINT_("response_seconds", LINK(response_seconds), 60, 1, 600, SMS, false,
-	      "Time for an answer; then the outcome is unknown and the link is made anew."),
+	      "Time for an answer; then the outcome is unknown and the message is sent again."),
 	UINT_("enquire_link_seconds", LINK(enquire_link_seconds), 30, 1, 3600, SMS, false,
 	      "Silence after which we ask whether the other side is there."),
 	UINT_("reconnect_min_seconds", LINK(reconnect_min_seconds), 1, 1, 3600, SMS, false,
@@ -396,7 +396,7 @@ static const struct opt link_opts[] = {
 	UINT_("reconnect_max_seconds", LINK(reconnect_max_seconds), 60, 1, 3600, SMS, false,
 	      "The longest pause."),
 	UINT_("throttle_seconds", LINK(throttle_seconds), 5, 1, 600, SMS, false,
-	      "Pause after the centre said that we are too fast."),
+	      "Longest pause after the centre said that we are too fast (50 ms, doubling)."),
 	UINT_("rate", LINK(rate), 0, 0, 100000, SMS, false,
 	      "Messages a second; 0: as fast as it answers."),
 	ENUM_("alphabet", LINK(alphabet), CONFIG_ALPHABET_GSM7, alphabets, SMS, false,

@@ -183,6 +183,8 @@ static const struct refusal {
 	       "9\nreconnect_max_seconds = 8 }\n" },
 	{ E_STATE, 5, "no use without tls = verify",
 	  HOST "link \"l\" { host = h system_id = s ca_file = crt }\n" },
+	{ E_STATE, 5, "sms.server wants a secret", HOST "sms { server = \"127.0.0.1:5347\" }\n" },
+	{ E_SYNTAX, 5, "sms.server: \"prosody\" is not", HOST "sms { server = prosody }\n" },
 	/* files */
 	{ E_NOTFOUND, 2, "No such file", "host \"a.test\" {\ncertificate_file = missing\n}\n" },
 	{ E_SYNTAX, 2, "not a PEM text", "host \"a.test\" {\ncertificate_file = secret\n}\n" },

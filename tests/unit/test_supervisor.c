@@ -352,7 +352,8 @@ static void launch(bool fail_fast)
 	if (tandemd == 0) {
 		const struct supervisor_options o = { conf, dir, fail_fast };
 		setenv("HOME", "/nowhere", 1);
-		if (!getenv("V") && !freopen("/dev/null", "w", stderr))
+		int null = open("/dev/null", O_WRONLY);
+		if (!getenv("V") && dup2(null, STDERR_FILENO) < 0)
 			_exit(99);
 		_exit(supervisor_run(&o));
 	}

@@ -67,6 +67,7 @@ static void page_done(struct store_op *op)
 		loop_timer_set(o->loop, &o->retry, RETRY_MS, o->retry.cb);
 	} else if (op->rc == 0 && o->to && l->after == o->cursor) {
 		for (unsigned i = 0; i < l->n_r && o->to; i++) {
+			ids_floor(o->ids, l->row_r[i].id);
 			if (!component_has_room(o->to) ||
 			    !send_one(o, l->row_r[i].id, l->row_r[i].stanza)) {
 				again = true; /* the acknowledgements of these bring the rest */
@@ -207,6 +208,12 @@ static void put_done(struct store_op *op)
 	struct outbox *o = p->o;
 	struct sl xml = p->op.stanza;
 
+	if (op->rc == 0 && p->op.id_taken_r) { /* the clock went back over a restart */
+		p->op.id = ids_next(o->ids);
+		op->group_next = NULL; /* the others of its group are committed */
+		store_submit(o->store, op);
+		return;
+	}
 	if (p->committed)
 		p->committed(p->arg, op->rc);
 	if (op->rc == 0 && !p->op.duplicate_r && o->to) {

@@ -10,7 +10,7 @@
 
 #define GROUP_WAIT_MS 600000u /* MO-3 */
 #define SWEEP_MS      15000u
-#define SWEEP_ROWS    5000u /* read at once; the rest at the next sweep */
+#define SWEEP_ROWS    5000u  /* read at once; the rest at the next sweep */
 #define OLD_ENOUGH_MS 60000u /* MO-5 */
 #define BINARY_TEXT   "[binary message]"
 
@@ -226,9 +226,8 @@ static int join(struct arena *ar, const struct gsm_body *part, unsigned total, u
 			t = SL(BINARY_TEXT);
 		}
 		if (rc == 0)
-			rc = part[i].data.p ?
-				     buf_add(&b, t) :
-				     buf_addf(&b, "[part %u of %u missing]", i + 1, total);
+			rc = part[i].data.p ? buf_add(&b, t)
+					    : buf_addf(&b, "[part %u of %u missing]", i + 1, total);
 	}
 	if (rc == 0)
 		*text_r = arena_dup(ar, buf_sl(&b));
@@ -236,8 +235,8 @@ static int join(struct arena *ar, const struct gsm_body *part, unsigned total, u
 	return rc;
 }
 
-static unsigned place_parts(const struct store_frag_load *l, struct gsm_body *part, struct sms_in *m,
-			    unsigned *total_r)
+static unsigned place_parts(const struct store_frag_load *l, struct gsm_body *part,
+			    struct sms_in *m, unsigned *total_r)
 {
 	unsigned have = 0;
 
@@ -313,7 +312,8 @@ static void join_group(struct in *in, struct sl key, bool partial)
 	if (htable_find(&in->joining, hash_bytes(key), joining_match, &key))
 		return;
 	j = calloc(1, sizeof(*j));
-	if (!j || !(j->key = sl_dup(key)) || htable_add(&in->joining, &j->hn, hash_bytes(key)) < 0) {
+	if (!j || !(j->key = sl_dup(key)) ||
+	    htable_add(&in->joining, &j->hn, hash_bytes(key)) < 0) {
 		if (j)
 			free(j->key);
 		free(j);
@@ -375,7 +375,8 @@ static void fragment(struct in *in, struct bearer *b, const struct sms_in *m, ui
 	}
 	snprintf(f->name, sizeof(f->name), "%s", bearer_name(b));
 	snprintf(f->meta, sizeof(f->meta), "%d %d %llu %.*s %.*s", (int)m->body.enc,
-		 m->from_alphanumeric, (unsigned long long)m->sent_ms, SLARG(m->to), SLARG(m->from));
+		 m->from_alphanumeric, (unsigned long long)m->sent_ms, SLARG(m->to),
+		 SLARG(m->from));
 	f->in = in;
 	f->bearer = b;
 	f->token = token;
@@ -389,8 +390,8 @@ static void fragment(struct in *in, struct bearer *b, const struct sms_in *m, ui
 	store_submit(in->a->store, &f->op.op);
 }
 
-/* MO-3: groups whose first fragment is older than the waiting time; and at the start, those that are
- * complete. */
+/* MO-3: groups whose first fragment is older than the waiting time; and at the start, those that
+ * are complete. */
 static void swept(struct store_op *op)
 {
 	struct in *in = op->arg;

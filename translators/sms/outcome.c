@@ -51,6 +51,7 @@ static void look_up(struct work *w);
 /* ---- stanzas for the sender
  * ------------------------------------------------------------------------ */
 
+/* OUT-4: always to the full JID that sent. */
 static int head(struct buf *b, struct sl to, struct sl from, struct sl id, const char *type)
 {
 	int rc = buf_add(b, SL("<message"));
@@ -67,6 +68,7 @@ static int head(struct buf *b, struct sl to, struct sl from, struct sl id, const
 	return rc;
 }
 
+/* OUT-3: made from the entry and the event, so a second copy is known as one. */
 static int origin(struct buf *b, struct sl id)
 {
 	int rc = buf_add(b, SL("<origin-id xmlns='urn:xmpp:sid:0' id='"));
@@ -450,6 +452,7 @@ static void found(struct store_op *op)
 	apply(w);
 }
 
+/* DLV-1: by (link, canonical id). */
 static void look_up(struct work *w)
 {
 	store_op_init(&w->get.op, STORE_QUEUE_GET, found, w);

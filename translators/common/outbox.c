@@ -6,6 +6,7 @@
  * and committed stanzas are sent at once. */
 #include "translators/common/outbox.h"
 
+#include "appliance/base/enc.h"
 #include "appliance/base/log.h"
 
 #define PAGE          200u
@@ -229,6 +230,24 @@ static void put_done(struct store_op *op)
 	free(p);
 }
 
+/* Texts come from other networks. One octet that is not XML would end the stream each time it is
+ * sent, for ever; it becomes a question mark. Markup is ASCII, so whole stanzas can be treated. */
+static void make_legal(char *p, size_t n)
+{
+	for (size_t i = 0; i < n;) {
+		uint32_t cp = (unsigned char)p[i];
+		size_t used = cp < 0x80 ? 1 : utf8_next(sl_mk(p + i, n - i), &cp);
+		bool ok = used && (cp >= 0x20 || cp == '\t' || cp == '\n' || cp == '\r') &&
+			  cp != 0xfffe && cp != 0xffff && (cp < 0xd800 || cp > 0xdfff);
+
+		if (!used)
+			used = 1;
+		if (!ok)
+			memset(p + i, '?', used);
+		i += used;
+	}
+}
+
 struct store_op *outbox_op(struct outbox *o, uint64_t id, struct sl key, struct sl xml,
 			   void (*committed)(void *arg, int rc), void *arg)
 {
@@ -248,6 +267,7 @@ struct store_op *outbox_op(struct outbox *o, uint64_t id, struct sl key, struct 
 	p->op.id = id;
 	p->op.key = sl_mk(p->key, key.n);
 	p->op.stanza = sl_mk(p->xml, xml.n);
+	make_legal(p->xml, xml.n);
 	p->o = o;
 	p->committed = committed;
 	p->arg = arg;

@@ -276,9 +276,14 @@ static void put_done(struct store_op *op)
 		component_done(a->core, en->ticket);
 	entry_trace(en, dup ? "a copy of what is queued; dropped" : "queued");
 	sms_count(a, dup ? SMS_CNT_OUT_DUPLICATE : SMS_CNT_OUT_QUEUED);
+	/* A page read after the commit, or after a later entry's, has gone past it: it stays. */
+	if (en->spilled && en->q.id <= en->out->cursor)
+		en->spilled = false;
 	if (dup || en->spilled) {
-		if (en->spilled && !dup)
+		if (en->spilled && !dup) {
+			en->out->spilling = true;
 			out_load_more(en->out);
+		}
 		entry_free(en);
 	} else if (en->q.state == STORE_Q_SUBMITTED) {
 		entry_submit_committed(en);

@@ -220,7 +220,7 @@ Tandem is running.   Ctrl-C stops it.
 END
 if [ "$tls" = optional ]; then
 	cat <<END
-  *** C2S_TLS=optional: clients may log in WITHOUT ENCRYPTION. For benchmarks only. ***
+  *** WARNING: C2S_TLS=optional: clients may log in WITHOUT TLS. For benchmarks only. ***
 
 END
 fi

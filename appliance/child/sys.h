@@ -7,13 +7,16 @@
 
 /* Neither we nor what we would execute can gain rights again. false: this kernel (or the RHEL AS 4
  * target, whose kernel is older than that) cannot. */
+#ifdef CONFIG_TARGET_MODERN
 static inline bool sys_no_new_privs(void)
 {
-#ifdef CONFIG_TARGET_MODERN
 	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
-#else
-	return false;
-#endif
 }
+#else
+static inline bool sys_no_new_privs(void)
+{
+	return false;
+}
+#endif
 
 #endif

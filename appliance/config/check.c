@@ -145,6 +145,9 @@ static int check_sms(const struct config *c, char *where, struct err *e)
 {
 	if (c->sms.domain.n == 0)
 		return wrong(where, e, "sms.domain", E_STATE, "is empty");
+	if (c->sms.server.n && !c->sms.server_secret.n && !c->sms.server_secret_file.n)
+		return wrong(where, e, "sms.server_secret_file", E_STATE,
+			     "is missing: sms.server wants a secret");
 	if (c->sms.retry_max_seconds < c->sms.retry_min_seconds)
 		return wrong(where, e, "sms.retry_max_seconds", E_STATE,
 			     "is less than sms.retry_min_seconds");

@@ -28,6 +28,7 @@
 
 struct load {
 	const char *name; /* of the file, for messages */
+	const char *text; /* its content */
 	struct sl dir;    /* what relative paths are relative to */
 	json_t *lines;    /* "limits.depth": 12 */
 	json_t *doc;
@@ -48,6 +49,51 @@ static void say(struct load *l, int code, int line, const char *text)
 		err_set(l->e, code, NULL, "%.80s: %.110s", l->name, text);
 }
 
+static bool is_word(char c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       c == '_' || c == '-';
+}
+
+/* Does the line have that word, outside of a comment? */
+static bool has_word(struct sl line, struct sl word)
+{
+	line = sl_sub(line, 0, sl_find(line, '#', 0));
+	for (size_t i = 0; i + word.n <= line.n; i++)
+		if (sl_eq(sl_sub(line, i, i + word.n), word) &&
+		    (i == 0 || !is_word(line.p[i - 1])) &&
+		    (i + word.n == line.n || !is_word(line.p[i + word.n])))
+			return true;
+	return false;
+}
+
+/* libconfuse looks at what follows before it hands out an option, so its line may be that of the
+ * next thing in the file: the option itself is in the last line before that has its name (or, for a
+ * member of a list, the value). */
+static int line_with(const struct load *l, struct sl word, int reported)
+{
+	struct sl text = sl_cstr(l->text);
+	int line = 1, found = reported;
+
+	for (size_t i = 0, end; i < text.n && line <= reported; i = end + 1, line++) {
+		end = sl_find(text, '\n', i);
+		if (word.n && has_word(sl_sub(text, i, end), word))
+			found = line;
+	}
+	return found;
+}
+
+static int unknown_line(const struct load *l, const char *message, int reported)
+{
+	static const char head[] = "no such option '";
+	struct sl name = sl_cstr(message);
+
+	if (!sl_starts(name, SL(head)))
+		return reported;
+	name = sl_sub(name, sizeof(head) - 1, name.n);
+	return line_with(l, sl_sub(name, 0, sl_find(name, '\'', 0)), reported);
+}
+
 static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
 	char text[ERR_TEXT_MAX];
@@ -59,7 +105,7 @@ static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
 #pragma GCC diagnostic pop
 	if (strstr(text, "'" END "'"))
 		snprintf(text, sizeof(text), "a section is not closed: } is missing");
-	say(loading, E_SYNTAX, cfg ? cfg->line : 0, text);
+	say(loading, E_SYNTAX, cfg ? unknown_line(loading, text, cfg->line) : 0, text);
 }
 
 /* ---- the tree for libconfuse ---- */
@@ -87,32 +133,39 @@ static int set_line(const char *key, int line)
 	return json_object_set_new(loading->lines, key, json_integer(line));
 }
 
+static int refuse_value(int line, const char *key, const char *why)
+{
+	char text[ERR_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "%.90s: %.95s", key, why);
+	say(loading, E_SYNTAX, line, text);
+	return -1;
+}
+
 /* One value was read: of an option, or a member of a list. */
 static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
 {
 	const struct opt *o = schema_opt(section_of(cfg), opt->name);
 	struct err why = { 0, NULL, "" };
-	char key[WHERE_MAX];
+	char key[WHERE_MAX], twice[60];
+	int line;
 
 	*(const char **)result = value;
 	if (strcmp(value, UNSET) == 0)
 		return 0;
+	line = line_with(loading, sl_cstr(o->kind == OPT_LIST ? value : opt->name), cfg->line);
 	key_of(cfg, opt->name, key);
 	const json_t *before = json_object_get(loading->lines, key);
 	/* The value has its place already when this is called: the first of a list is number 1. */
 	if (before && (o->kind != OPT_LIST || cfg_opt_size(opt) <= 1)) {
-		cfg_error(cfg, "%s: is set twice, first in line %d", key,
-			  (int)json_integer_value(before));
-		return -1;
+		snprintf(twice, sizeof(twice), "is set twice, first in line %d",
+			 (int)json_integer_value(before));
+		return refuse_value(line, key, twice);
 	}
-	if (set_line(key, cfg->line) < 0) {
-		cfg_error(cfg, "%s: out of memory, or not UTF-8", key);
-		return -1;
-	}
-	if (schema_check_value(o, sl_cstr(value), &why) < 0) {
-		cfg_error(cfg, "%s: %s", key, why.text);
-		return -1;
-	}
+	if (set_line(key, line) < 0)
+		return refuse_value(line, key, "out of memory, or not UTF-8");
+	if (schema_check_value(o, sl_cstr(value), &why) < 0)
+		return refuse_value(line, key, why.text);
 	return 0;
 }
 
@@ -377,14 +430,14 @@ static int to_json(struct load *l, cfg_t *cfg)
 /* ---- all of it
  * ------------------------------------------------------------------------------------ */
 
-static int parse(struct load *l, const char *text)
+static int parse(struct load *l)
 {
 	cfg_t *cfg = tree_new();
 	int rc;
 
 	if (!cfg)
 		return err_set(l->e, E_NOMEM, NULL, "out of memory");
-	rc = cfg_parse_buf(cfg, text) == CFG_SUCCESS ? 0 : E_SYNTAX;
+	rc = cfg_parse_buf(cfg, l->text) == CFG_SUCCESS ? 0 : E_SYNTAX;
 	if (rc == 0 && strcmp(cfg_getstr(cfg, END), "yes") != 0)
 		rc = E_SYNTAX;
 	if (rc < 0)
@@ -395,7 +448,7 @@ static int parse(struct load *l, const char *text)
 	return rc;
 }
 
-static int build(struct load *l, const char *text, const struct config **c_r)
+static int build(struct load *l, const struct config **c_r)
 {
 	char where[WHERE_MAX];
 	int rc;
@@ -405,7 +458,7 @@ static int build(struct load *l, const char *text, const struct config **c_r)
 	if (!l->doc || !l->lines)
 		return err_set(l->e, E_NOMEM, NULL, "out of memory");
 	loading = l;
-	rc = parse(l, text);
+	rc = parse(l);
 	loading = NULL;
 	if (rc == 0) {
 		rc = config_build(l->doc, CONFIG_ALL, c_r, where, l->e);
@@ -428,8 +481,10 @@ int config_load_text(struct sl text, const char *name, struct sl dir, const stru
 	buf_init(&b, TEXT_MAX + 64);
 	if (buf_add(&b, text) < 0 || buf_add(&b, SL("\n" END " = yes\n\0")) < 0)
 		rc = err_set(e, E_TOOBIG, NULL, "%.100s: more than %u octets", name, TEXT_MAX);
-	else
-		rc = build(&l, b.p, c_r);
+	else {
+		l.text = b.p;
+		rc = build(&l, c_r);
+	}
 	buf_free(&b);
 	json_decref(l.doc);
 	json_decref(l.lines);

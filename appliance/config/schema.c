@@ -262,7 +262,8 @@ static const struct opt component_opts[] = {
 	      "Its secret, in a file that is not readable by everyone."),
 	CONTENT_("secret", COMP(secret), 1024, NULL, true, CORE),
 	BOOL_("custody", COMP(custody), false, CORE, false,
-	      "Messages wait in the journal while the component is away, instead of being refused."),
+	      "Messages wait in the journal while the component is away, instead of being "
+	      "refused."),
 };
 
 static const struct opt limits_opts[] = {
@@ -314,14 +315,16 @@ static const struct opt sasl_opts[] = {
 	      7, check_mechanism, CORE, false,
 	      "Offered in this order. -PLUS needs TLS; PLAIN is never offered without it."),
 	UINT_("scram_iterations", TOP(sasl.scram_iterations), 4096, 4096, 1000000, CORE, false,
-	      "Of new verifiers (RFC 7677: at least 4096). More makes guessing dearer, and logins too."),
+	      "Of new verifiers (RFC 7677: at least 4096). More makes guessing dearer, and "
+	      "logins too."),
 };
 
 static const struct opt sms_opts[] = {
 	STR_("domain", TOP(sms.domain), "sms.localhost", 253, check_domain, SMS | CORE, true,
 	     "A message to +15550100@DOMAIN is an SMS to that number."),
-	STR_("server", TOP(sms.server), "", 253, NULL, SMS, true,
-	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 component; empty: our own core."),
+	STR_("server", TOP(sms.server), "", 253, check_address, SMS, true,
+	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 "
+	     "component; empty: our own core."),
 	FILE_("server_secret_file", TOP(sms.server_secret_file), "server_secret", true,
 	      "/etc/tandem/sms-server.secret", "The component's secret there."),
 	CONTENT_("server_secret", TOP(sms.server_secret), 1024, NULL, true, SMS),
@@ -385,7 +388,7 @@ static const struct opt link_opts[] = {
 	UINT_("bind_seconds", LINK(bind_seconds), 30, 1, 600, SMS, false,
 	      "Time for connection and bind."),
 	UINT_("response_seconds", LINK(response_seconds), 60, 1, 600, SMS, false,
-	      "Time for an answer; then the outcome is unknown and the link is made anew."),
+	      "Time for an answer; then the outcome is unknown and the message is sent again."),
 	UINT_("enquire_link_seconds", LINK(enquire_link_seconds), 30, 1, 3600, SMS, false,
 	      "Silence after which we ask whether the other side is there."),
 	UINT_("reconnect_min_seconds", LINK(reconnect_min_seconds), 1, 1, 3600, SMS, false,
@@ -393,7 +396,7 @@ static const struct opt link_opts[] = {
 	UINT_("reconnect_max_seconds", LINK(reconnect_max_seconds), 60, 1, 3600, SMS, false,
 	      "The longest pause."),
 	UINT_("throttle_seconds", LINK(throttle_seconds), 5, 1, 600, SMS, false,
-	      "Pause after the centre said that we are too fast."),
+	      "Longest pause after the centre said that we are too fast (50 ms, doubling)."),
 	UINT_("rate", LINK(rate), 0, 0, 100000, SMS, false,
 	      "Messages a second; 0: as fast as it answers."),
 	ENUM_("alphabet", LINK(alphabet), CONFIG_ALPHABET_GSM7, alphabets, SMS, false,
@@ -429,7 +432,8 @@ static const struct opt handset_opts[] = {
 
 const struct section config_schema[] = {
 	PLAIN("", top_opts, ALL,
-	      "Tandem's configuration. Made from the schema; lines that begin with # show defaults.\n"
+	      "Tandem's configuration. Made from the schema; lines that begin with # show "
+	      "defaults.\n"
 	      "Check it with: tandemctl config check FILE\n"
 	      "Apply changes with: tandemctl reload (it says what needs a restart)"),
 	PLAIN("run_as", run_as_opts, ALL, "The users that the processes become."),

@@ -24,7 +24,8 @@ void cmdline_help(FILE *out)
 			SLARG(sl_sub(help, 0, sl_find(help, '\n', 0))));
 	}
 	fputs("\n"
-	      "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 tandemd cannot be reached,\n"
+	      "Exit status: 0 done, 1 refused or failed, 2 wrong usage, 3 tandemd cannot be "
+	      "reached,\n"
 	      "4 partly done, 5 no answer: the outcome is unknown.\n",
 	      out);
 }
@@ -100,7 +101,8 @@ void cmdline_help_command(FILE *out, const struct command *cmd)
 
 void cmdline_document(FILE *out)
 {
-	fputs("# tandemctl\n\nMade by `tandemctl commands` from appliance/ctl/commands.c; do not edit.\n\n```\n",
+	fputs("# tandemctl\n\nMade by `tandemctl commands` from appliance/ctl/commands.c; do "
+	      "not edit.\n\n```\n",
 	      out);
 	cmdline_help(out);
 	fputs("```\n", out);

@@ -22,7 +22,8 @@
 #define PASSWORD_ARG \
 	{ \
 		"password", "", CHILD_STR, CLI_SECRET, false, SECRET_MAX, \
-			"The password is the first line of standard input. Without: asked for on a terminal,\n" \
+			"The password is the first line of standard input. Without: asked " \
+			"for on a terminal,\n" \
 			"else made at random and shown once." \
 	}
 #define VERIFIERS_ARG \
@@ -153,7 +154,8 @@ const struct command commands[] = {
 	  true,
 	  WAIT,
 	  "Add a link to an SMS centre and connect.\n"
-	  "Further options are those of a link section in tandem.conf (--window 20, --tls verify, --prefixes +1,+44, ...).",
+	  "Further options are those of a link section in tandem.conf (--window 20, --tls "
+	  "verify, --prefixes +1,+44, ...).",
 	  { LINK_ARG,
 	    { "host", "HOST", CHILD_STR, CLI_OPTION, true, 253,
 	      "The SMS centre's name or address." },

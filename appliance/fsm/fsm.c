@@ -252,10 +252,10 @@ int fsm_def_prepare(const struct fsm_def *d, struct err *e)
 	for (uint16_t i = 0; i < d->nrows; i++)
 		if (!x->live[i]) {
 			fsm_index_free(&x);
-			return err_set(
-				e, E_INTERNAL, "FSM",
-				"machine %s: row %u (spec %s) can never be taken: rows before it match always",
-				d->name, i, d->rows[i].spec);
+			return err_set(e, E_INTERNAL, "FSM",
+				       "machine %s: row %u (spec %s) can never be taken: rows "
+				       "before it match always",
+				       d->name, i, d->rows[i].spec);
 		}
 	*d->index = x;
 	return 0;

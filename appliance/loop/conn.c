@@ -110,6 +110,9 @@ void conn_fail(struct conn *c, int code, int sys_errno, const char *text)
 {
 	if (c->state == CONN_DEAD)
 		return;
+	/* A reset means that the peer's program did not read everything that its system had. */
+	c->end_unacked = sys_errno == ECONNRESET ? c->sent : conn_unacked_octets(c);
+	c->end_out = c->out.n;
 	c->state = CONN_DEAD;
 	c->why_code = (int8_t)code;
 	c->why_errno = sys_errno;
@@ -310,7 +313,7 @@ void conn_flush(struct conn *c)
 
 size_t conn_output_octets(const struct conn *c)
 {
-	return c->out.n;
+	return c->state == CONN_DEAD ? c->end_out : c->out.n;
 }
 
 void conn_set_output_max(struct conn *c, size_t out_max)
@@ -327,6 +330,8 @@ uint64_t conn_unacked_octets(const struct conn *c)
 {
 	int left = 0;
 
+	if (c->state == CONN_DEAD)
+		return c->end_unacked;
 	/* Not known: as if nothing had arrived. */
 	if (c->lf.fd < 0 || ioctl(c->lf.fd, TIOCOUTQ, &left) < 0 || left < 0)
 		return c->sent;
@@ -337,6 +342,8 @@ bool conn_output_acked(const struct conn *c)
 {
 	int left = 0;
 
+	if (c->state == CONN_DEAD)
+		return c->end_out == 0 && c->end_unacked == 0;
 	if (c->out.n || c->lf.fd < 0)
 		return false;
 	return ioctl(c->lf.fd, TIOCOUTQ, &left) == 0 && left == 0;

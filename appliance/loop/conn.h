@@ -68,13 +68,14 @@ void conn_write_commit(struct conn *c, size_t n);
 void conn_flush(struct conn *c);                 /* now instead of at the end of the turn */
 size_t conn_output_octets(const struct conn *c); /* not yet given to the kernel */
 void conn_set_output_max(struct conn *c, size_t out_max);
-/* How far the stream has come, in octets on the wire: handed to the system since the beginning, and of
- * these what the peer's TCP has not acknowledged. So what was written when conn_output_octets was 0
- * and conn_sent_octets was S has arrived when sent - unacked >= S. */
+/* How far the stream has come, in octets on the wire: handed to the system since the beginning, and
+ * of these what the peer's TCP has not acknowledged. So what was written when conn_output_octets
+ * was 0 and conn_sent_octets was S has arrived when sent - unacked >= S. */
 uint64_t conn_sent_octets(const struct conn *c);
 uint64_t conn_unacked_octets(const struct conn *c);
 /* Everything written so far was acknowledged by the peer's TCP (the kernel's queue and our buffer
- * are empty). A Unix socket counts as acknowledged when its buffer was read. One system call. */
+ * are empty). A Unix socket counts as acknowledged when its buffer was read. One system call. These
+ * may also be asked inside on_closed: how it was when the descriptor was closed. */
 bool conn_output_acked(const struct conn *c);
 
 /* Stop and go on reading (back-pressure). A paused connection does not see the peer's end before it

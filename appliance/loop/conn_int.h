@@ -54,7 +54,9 @@ struct conn {
 	struct conn_aux *aux;
 	struct outbuf out;
 	size_t out_max;
-	uint64_t sent; /* octets that the system has taken, TLS overhead included */
+	uint64_t end_unacked; /* conn_unacked_octets when the descriptor was closed */
+	size_t end_out;       /* conn_output_octets then: thrown away */
+	uint64_t sent;        /* octets that the system has taken, TLS overhead included */
 	const char *why_text; /* static */
 	int why_errno;
 	int8_t why_code;

@@ -546,9 +546,11 @@ int conn_tls_end_point(const struct conn *c, unsigned char out[64], size_t *n_r)
 
 	if (!conn_is_tls(c))
 		return E_STATE;
-	if (t->server) {
+	if (t->server && SSL_get_SSL_CTX(t->ssl) == t->ctx->ctx) {
 		hash = t->ctx->end_point;
 		n = t->ctx->end_point_n;
+	} else if (t->server) { /* of another host, which the client named */
+		n = tls_end_point_hash(SSL_get_certificate(t->ssl), peer);
 	} else {
 		n = tls_end_point_hash(SSL_get0_peer_certificate(t->ssl), peer);
 	}

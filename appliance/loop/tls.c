@@ -166,9 +166,47 @@ void tls_ctx_unref(struct tls_ctx **tp)
 	*tp = NULL;
 	if (!t || atomic_fetch_sub_explicit(&t->refs, 1, memory_order_acq_rel) != 1)
 		return;
+	while (t->hosts) {
+		struct tls_host *h = t->hosts;
+
+		t->hosts = h->next;
+		tls_ctx_unref(&h->ctx);
+		free(h);
+	}
 	SSL_CTX_free(t->ctx);
 	free(t->alpn);
 	free(t);
+}
+
+/* A name that we do not have gets t's own certificate: the client will not like it, and says so. */
+static int choose_host(SSL *ssl, int *alert, void *arg)
+{
+	const struct tls_ctx *t = arg;
+	const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+	UNUSED(alert);
+	for (const struct tls_host *h = t->hosts; name && h; h = h->next) {
+		if (strcasecmp(h->name, name) == 0) {
+			SSL_set_SSL_CTX(ssl, h->ctx->ctx);
+			break;
+		}
+	}
+	return SSL_TLSEXT_ERR_OK;
+}
+
+int tls_ctx_add_host(struct tls_ctx *t, struct sl name, struct tls_ctx *host)
+{
+	struct tls_host *h = calloc(1, sizeof(*h) + name.n + 1);
+
+	if (!h)
+		return E_NOMEM;
+	memcpy(h->name, name.p, name.n);
+	h->ctx = tls_ctx_ref(host);
+	h->next = t->hosts;
+	t->hosts = h;
+	SSL_CTX_set_tlsext_servername_callback(t->ctx, choose_host);
+	SSL_CTX_set_tlsext_servername_arg(t->ctx, t);
+	return 0;
 }
 
 /* RFC 7301 section 3.2: our order decides; a client that offers only others is refused with

@@ -8,6 +8,13 @@
 #include <openssl/ssl.h>
 #include <stdatomic.h>
 
+/* A certificate for clients that name this host (SNI). */
+struct tls_host {
+	struct tls_host *next;
+	struct tls_ctx *ctx; /* a reference */
+	char name[];
+};
+
 struct tls_ctx {
 	_Atomic unsigned refs;
 	SSL_CTX *ctx;
@@ -18,6 +25,7 @@ struct tls_ctx {
 	/* RFC 5929 hash of our own certificate; 0 octets: none is defined for it. */
 	unsigned char end_point[EVP_MAX_MD_SIZE];
 	unsigned end_point_n;
+	struct tls_host *hosts;
 };
 
 /* RFC 5929 section 4.1: the hash of the certificate's signature, but SHA-256 for MD5 and SHA-1.

@@ -52,7 +52,7 @@ static const struct fsm_timeout timeouts[TIMEOUTS] = {
 	[T_BACKOFF] = { "backoff", BACKOFF_FIRST_MS, 1, BACKOFF_MAX_MS, DUE, "CHILD-4" },
 };
 
-/* docs/control-protocol.md has the CHILD rules. */
+/* docs/rules/child.md has the CHILD rules. */
 /* clang-format off */
 static const struct fsm_row rows[] = {
 	/* state      event     next         guard act           spec       rearm */

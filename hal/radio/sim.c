@@ -1,9 +1,11 @@
-/* sim.c - the sim radio: a small telephone network of simulated handsets inside the process, for trying things out and for tests.
+/* sim.c - the sim radio: a small telephone network of simulated handsets inside the process, for
+ * trying things out and for tests.
  *
- * What it has accepted and what it has to hand in (reports, answers) is in a journal file, written and synced at the end of the
- * turn, before a send is completed: like a real network it forgets nothing when our process is killed. The sync blocks the loop
- * for a moment, which a lab can bear. Lines: "E ..." an event that is to be offered, or a fragment that waits for its others; "D ID"
- * it is done. The file is written anew when it has grown far beyond what is alive. */
+ * What it has accepted and what it has to hand in (reports, answers) is in a journal file, written
+ * and synced at the end of the turn, before a send is completed: like a real network it forgets
+ * nothing when our process is killed. The sync blocks the loop for a moment, which a lab can bear.
+ * Lines: "E ..." an event that is to be offered, or a fragment that waits for its others; "D ID" it
+ * is done. The file is written anew when it has grown far beyond what is alive. */
 #include "hal/hal.h"
 
 #include <errno.h>
@@ -16,11 +18,11 @@
 #include "appliance/base/hash.h"
 #include "appliance/base/log.h"
 
-#define JOURNAL      "sim-network.journal"
-#define AGAIN_MS     5000u /* an event that was offered and not acknowledged */
-#define REFUSED_MS   1000u
-#define ROOM         200u
-#define EVENTS_MAX   100000u
+#define JOURNAL       "sim-network.journal"
+#define AGAIN_MS      5000u /* an event that was offered and not acknowledged */
+#define REFUSED_MS    1000u
+#define ROOM          200u
+#define EVENTS_MAX    100000u
 #define NUMBER_OCTETS 32u
 
 enum kind { EV_REPORT = 'R', EV_MESSAGE = 'M', EV_FRAGMENT = 'F' };
@@ -31,7 +33,7 @@ struct event {
 	struct sim *sim;
 	uint64_t id, due_ms; /* wall clock */
 	char kind;
-	uint8_t report;      /* enum hal_report */
+	uint8_t report; /* enum hal_report */
 	char from[NUMBER_OCTETS], to[NUMBER_OCTETS], reference[24];
 	struct gsm_body body; /* data follows the struct */
 	bool offering;
@@ -49,7 +51,7 @@ struct sim {
 	const struct hal_sim_handset *handset;
 	unsigned n;
 	struct htable events;
-	struct list sent;      /* completions that wait for the sync */
+	struct list sent; /* completions that wait for the sync */
 	unsigned nsent;
 	struct loop_task flush;
 	struct loop_timer hello;
@@ -60,14 +62,16 @@ struct sim {
 
 static void on_event_timer(struct loop_timer *t);
 
-/* ---- journal ----------------------------------------------------------------------------------------- */
+/* ---- journal
+ * ----------------------------------------------------------------------------------------- */
 
 static int put_event(struct buf *b, const struct event *ev)
 {
 	const struct gsm_body *body = &ev->body;
-	int rc = buf_addf(b, "E %" PRIu64 " %c %" PRIu64 " %u %s %s %s %d %u %u %u %d ", ev->id, ev->kind, ev->due_ms, ev->report,
-			  ev->from, ev->to, ev->reference[0] ? ev->reference : "-", (int)body->enc, body->concat.ref, body->concat.total,
-			  body->concat.seq, body->concat.ref16);
+	int rc = buf_addf(b, "E %" PRIu64 " %c %" PRIu64 " %u %s %s %s %d %u %u %u %d ", ev->id,
+			  ev->kind, ev->due_ms, ev->report, ev->from, ev->to,
+			  ev->reference[0] ? ev->reference : "-", (int)body->enc, body->concat.ref,
+			  body->concat.total, body->concat.seq, body->concat.ref16);
 
 	rc |= body->data.n ? hex_encode(b, body->data) : buf_addc(b, '-');
 	rc |= buf_addc(b, '\n');
@@ -95,7 +99,8 @@ static void complete(struct sim *s, enum hal_result res, const char *text)
 	while ((n = list_pop(&s->sent))) {
 		struct sent *c = LIST_ENTRY(n, struct sent, node);
 		s->nsent--;
-		s->radio.host->sms_sent(s->radio.host->arg, &s->radio, c->cookie, res, sl_cstr(c->reference), text);
+		s->radio.host->sms_sent(s->radio.host->arg, &s->radio, c->cookie, res,
+					sl_cstr(c->reference), text);
 		free(c);
 	}
 }
@@ -109,7 +114,8 @@ static int rewrite(struct sim *s)
 	if (fd < 0)
 		return E_IO;
 	buf_init(&b, 256u << 20);
-	for (struct hnode *h = htable_next(&s->events, NULL); h && rc == 0; h = htable_next(&s->events, h))
+	for (struct hnode *h = htable_next(&s->events, NULL); h && rc == 0;
+	     h = htable_next(&s->events, h))
 		rc = put_event(&b, container_of(h, struct event, hn));
 	if (rc == 0)
 		rc = write_all(fd, buf_sl(&b));
@@ -143,13 +149,17 @@ static void flush(struct loop_task *t)
 	s->size += s->out.n;
 	buf_free(&s->out);
 	if (rc < 0)
-		log_ev(LOG_L_ERROR, "hal.sim.journal", KC("hint", "the simulated network cannot write its file; is the disk full?"));
-	complete(s, rc == 0 ? HAL_OK : HAL_AMBIGUOUS, rc == 0 ? "" : "the simulated network cannot write its journal");
+		log_ev(LOG_L_ERROR, "hal.sim.journal",
+		       KC("hint",
+			  "the simulated network cannot write its file; is the disk full?"));
+	complete(s, rc == 0 ? HAL_OK : HAL_AMBIGUOUS,
+		 rc == 0 ? "" : "the simulated network cannot write its journal");
 	if (s->size > (1u << 20) + 4096u * (uint64_t)s->events.n)
 		rewrite(s);
 }
 
-/* ---- events ------------------------------------------------------------------------------------------- */
+/* ---- events
+ * ------------------------------------------------------------------------------------------- */
 
 /* Ids are times: their low bits alone are no hash. */
 static uint64_t hash_id(uint64_t id)
@@ -157,12 +167,16 @@ static uint64_t hash_id(uint64_t id)
 	return hash_bytes(sl_mk((const char *)&id, sizeof(id)));
 }
 
-static struct event *event_new(struct sim *s, char kind, struct sl from, struct sl to, const struct gsm_body *body, uint32_t delay_ms)
+static struct event *event_new(struct sim *s, char kind, struct sl from, struct sl to,
+			       const struct gsm_body *body, uint32_t delay_ms)
 {
-	struct event *ev = s->events.n < EVENTS_MAX ? calloc(1, sizeof(*ev) + (body ? body->data.n : 0)) : NULL;
+	struct event *ev = s->events.n < EVENTS_MAX
+				   ? calloc(1, sizeof(*ev) + (body ? body->data.n : 0))
+				   : NULL;
 	uint64_t now = clock_wall_ms();
 
-	if (!ev || sl_to_cstr(from, ev->from, sizeof(ev->from)) < 0 || sl_to_cstr(to, ev->to, sizeof(ev->to)) < 0)
+	if (!ev || sl_to_cstr(from, ev->from, sizeof(ev->from)) < 0 ||
+	    sl_to_cstr(to, ev->to, sizeof(ev->to)) < 0)
 		goto fail;
 	s->last_id = (now << 20) > s->last_id ? now << 20 : s->last_id + 1;
 	ev->sim = s;
@@ -195,7 +209,8 @@ static void event_start(struct event *ev)
 	uint64_t now = clock_wall_ms();
 
 	if (ev->kind != EV_FRAGMENT)
-		loop_timer_set(ev->sim->radio.host->loop, &ev->timer, ev->due_ms > now ? ev->due_ms - now : 0, on_event_timer);
+		loop_timer_set(ev->sim->radio.host->loop, &ev->timer,
+			       ev->due_ms > now ? ev->due_ms - now : 0, on_event_timer);
 }
 
 static void event_done(struct event *ev)
@@ -215,16 +230,20 @@ static bool event_match(const struct hnode *h, const void *key)
 
 static void on_event_timer(struct loop_timer *t)
 {
-	static const char *const texts[] = { "delivered", "the handset refused the message", "the handset was not reached" };
+	static const char *const texts[] = { "delivered", "the handset refused the message",
+					     "the handset was not reached" };
 	struct event *ev = container_of(t, struct event, timer);
 	struct sim *s = ev->sim;
 	const struct hal_host *h = s->radio.host;
 
 	loop_timer_set(h->loop, t, AGAIN_MS, on_event_timer);
 	if (ev->kind == EV_REPORT) {
-		h->sms_report(h->arg, &s->radio, ev->id, sl_cstr(ev->reference), (enum hal_report)ev->report, texts[ev->report]);
+		h->sms_report(h->arg, &s->radio, ev->id, sl_cstr(ev->reference),
+			      (enum hal_report)ev->report, texts[ev->report]);
 	} else {
-		struct hal_sms m = { .from = sl_cstr(ev->from), .to = sl_cstr(ev->to), .body = ev->body };
+		struct hal_sms m = { .from = sl_cstr(ev->from),
+				     .to = sl_cstr(ev->to),
+				     .body = ev->body };
 		h->sms_received(h->arg, &s->radio, ev->id, &m, ev->due_ms);
 	}
 }
@@ -243,7 +262,8 @@ static void sim_sms_ack(struct hal_radio *r, uint64_t token, bool ok)
 		loop_timer_set(r->host->loop, &ev->timer, REFUSED_MS, on_event_timer);
 }
 
-/* ---- what a handset does --------------------------------------------------------------------------------- */
+/* ---- what a handset does
+ * --------------------------------------------------------------------------------- */
 
 static const struct hal_sim_handset *find(const struct sim *s, struct sl number)
 {
@@ -284,7 +304,9 @@ static int answer(struct sim *s, const struct hal_sim_handset *h, struct sl to, 
 	for (unsigned i = 0; rc == 0 && i < parts.n; i++) {
 		struct gsm_body body = { .enc = parts.enc, .data = parts.part[i] };
 		if (parts.n > 1)
-			body.concat = (struct gsm_concat){ (uint16_t)(s->last_id & 0xff), (uint8_t)parts.n, (uint8_t)(i + 1), false };
+			body.concat = (struct gsm_concat){ (uint16_t)(s->last_id & 0xff),
+							   (uint8_t)parts.n, (uint8_t)(i + 1),
+							   false };
 		struct event *ev = event_new(s, EV_MESSAGE, h->number, to, &body, h->delay_ms);
 		rc = journal_event(s, ev);
 		if (rc == 0)
@@ -299,12 +321,15 @@ static bool same_message(const struct event *ev, const struct hal_sms *m)
 {
 	const struct gsm_concat *a = &ev->body.concat, *b = &m->body.concat;
 
-	return ev->kind == EV_FRAGMENT && sl_eq(sl_cstr(ev->from), m->from) && sl_eq(sl_cstr(ev->to), m->to) && a->ref == b->ref &&
-	       a->total == b->total && a->ref16 == b->ref16;
+	return ev->kind == EV_FRAGMENT && sl_eq(sl_cstr(ev->from), m->from) &&
+	       sl_eq(sl_cstr(ev->to), m->to) && a->ref == b->ref && a->total == b->total &&
+	       a->ref16 == b->ref16;
 }
 
-/* Take a part. true: the message is complete, and part[] (total of them) has its pieces; the last is m's own. */
-static bool collect(struct sim *s, const struct hal_sms *m, struct gsm_body part[GSM_PARTS_MAX], int *rc_r)
+/* Take a part. true: the message is complete, and part[] (total of them) has its pieces; the last
+ * is m's own. */
+static bool collect(struct sim *s, const struct hal_sms *m, struct gsm_body part[GSM_PARTS_MAX],
+		    int *rc_r)
 {
 	const struct gsm_concat *c = &m->body.concat;
 	unsigned have = 1;
@@ -364,9 +389,12 @@ static int receive(struct sim *s, const struct hal_sim_handset *h, const struct 
 	return rc;
 }
 
-static int report(struct sim *s, const struct hal_sim_handset *h, const struct hal_sms *m, const char *reference)
+static int report(struct sim *s, const struct hal_sim_handset *h, const struct hal_sms *m,
+		  const char *reference)
 {
-	uint32_t delay = h->behaviour == HAL_SIM_ABSENT ? (m->validity_s > 86400u ? 86400u : m->validity_s) * 1000u : h->delay_ms;
+	uint32_t delay = h->behaviour == HAL_SIM_ABSENT
+				 ? (m->validity_s > 86400u ? 86400u : m->validity_s) * 1000u
+				 : h->delay_ms;
 	struct event *ev;
 	int rc;
 
@@ -375,8 +403,9 @@ static int report(struct sim *s, const struct hal_sim_handset *h, const struct h
 	ev = event_new(s, EV_REPORT, m->from, m->to, NULL, delay);
 	if (!ev)
 		return E_NOMEM;
-	ev->report = h->behaviour == HAL_SIM_REFUSE ? HAL_REPORT_FAILED : h->behaviour == HAL_SIM_ABSENT ? HAL_REPORT_EXPIRED :
-												       HAL_REPORT_DELIVERED;
+	ev->report = h->behaviour == HAL_SIM_REFUSE   ? HAL_REPORT_FAILED
+		     : h->behaviour == HAL_SIM_ABSENT ? HAL_REPORT_EXPIRED
+						      : HAL_REPORT_DELIVERED;
 	snprintf(ev->reference, sizeof(ev->reference), "%s", reference);
 	rc = journal_event(s, ev);
 	if (rc == 0)
@@ -422,7 +451,8 @@ static unsigned sim_room(const struct hal_radio *r)
 	return s->nsent < ROOM ? ROOM - s->nsent : 0;
 }
 
-/* ---- life ---------------------------------------------------------------------------------------------- */
+/* ---- life
+ * ---------------------------------------------------------------------------------------------- */
 
 static void sim_close(struct hal_radio **r)
 {
@@ -453,17 +483,21 @@ static void read_event(struct sim *s, const char *line)
 	struct buf data;
 	struct event *ev;
 
-	if (sscanf(line, "E %llu %c %llu %u %31s %31s %23s %d %u %u %u %d %n", &id, &kind, &due, &report_kind, from, to, reference, &enc,
-		   &ref, &total, &seq, &ref16, &used) != 12 || used == 0)
+	if (sscanf(line, "E %llu %c %llu %u %31s %31s %23s %d %u %u %u %d %n", &id, &kind, &due,
+		   &report_kind, from, to, reference, &enc, &ref, &total, &seq, &ref16,
+		   &used) != 12 ||
+	    used == 0)
 		return;
-	if (!strchr("RMF", kind) || report_kind > HAL_REPORT_EXPIRED || enc < 0 || enc > GSM_ENC_OCTETS || total > 255 || seq > total ||
-	    (total && !seq) || ref > 65535)
+	if (!strchr("RMF", kind) || report_kind > HAL_REPORT_EXPIRED || enc < 0 ||
+	    enc > GSM_ENC_OCTETS || total > 255 || seq > total || (total && !seq) || ref > 65535)
 		return;
 	buf_init(&data, 65536);
 	struct sl hex = sl_cstr(line + used);
 	if (sl_eq(hex, SL("-")) || hex_decode(&data, hex) == 0) {
-		struct gsm_body body = { .enc = (enum gsm_enc)enc, .data = buf_sl(&data),
-					 .concat = { (uint16_t)ref, (uint8_t)total, (uint8_t)seq, ref16 != 0 } };
+		struct gsm_body body = { .enc = (enum gsm_enc)enc,
+					 .data = buf_sl(&data),
+					 .concat = { (uint16_t)ref, (uint8_t)total, (uint8_t)seq,
+						     ref16 != 0 } };
 		ev = event_new(s, kind, sl_cstr(from), sl_cstr(to), &body, 0);
 		if (ev) {
 			htable_del(&s->events, &ev->hn);
@@ -492,7 +526,8 @@ static int read_journal(struct sim *s, struct err *e)
 	while ((n = getline(&line, &cap, f)) > 0) {
 		unsigned long long id;
 		if (line[n - 1] != '\n')
-			break; /* cut by a power loss: it was not synced, so nothing was said of it */
+			break; /* cut by a power loss: it was not synced, so nothing was said of it
+				*/
 		line[n - 1] = '\0';
 		if (line[0] == 'E') {
 			read_event(s, line);
@@ -526,7 +561,8 @@ static void on_hello(struct loop_timer *t)
 	s->radio.host->radio_state(s->radio.host->arg, &s->radio, true, "");
 }
 
-int hal_sim_open(const struct hal_host *host, const struct hal_sim_handset *h, unsigned n, struct hal_radio **r_r, struct err *e)
+int hal_sim_open(const struct hal_host *host, const struct hal_sim_handset *h, unsigned n,
+		 struct hal_radio **r_r, struct err *e)
 {
 	struct sim *s = calloc(1, sizeof(*s));
 	int rc;

@@ -52,6 +52,18 @@ async def test_handset_refuses(tandem, account):
     assert m["id"] == mid and m["error"]["condition"] and m["error"]["text"]
 
 
+@in_loop
+async def test_custody_ids_cannot_be_made_up(tandem, account):
+    """CUST-8: a client's own custody id would make the next message with it a copy."""
+    a = await login(tandem, account(number=True))
+    to = "%s@sms.%s" % (tandem.handset("report"), tandem.domain)
+    for mid in ("f1", "f2"):
+        a.send_raw("<message to='%s' type='chat' id='%s'><custody xmlns='urn:tandem:custody:0' id='7'/>"
+                   "<body>%s</body><request xmlns='urn:xmpp:receipts'/></message>" % (to, mid, mid))
+        r = await a.message(lambda m: m["receipt"])
+        assert r["receipt"] == mid
+
+
 # --- defined answers ------------------------------------------------------------------------------
 
 @in_loop

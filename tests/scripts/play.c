@@ -86,7 +86,7 @@ static int set_limit(struct play *p, struct sl key, uint64_t v)
 		{ "bound_octets", &l->bound.stanza_octets },
 		{ "bound_depth", &l->bound.depth },
 		{ "bound_attrs", &l->bound.attrs },
-		{ "conns_max", &p->rig.conns_max },
+		{ "conns", &l->conns },
 	};
 
 	if (sl_eq(key, SL("out_octets"))) {
@@ -255,6 +255,35 @@ static int scram(struct play *p, struct peer *peer, struct sl rest)
 	return 0;
 }
 
+/* scramsalt USER VAR: the salt and count that the server tells for this user match $VAR (taken the
+ * first time). */
+static int scramsalt(struct play *p, struct peer *peer, struct sl rest)
+{
+	struct sl user = word(&rest), answer, salt;
+	char raw[512], text[1024], b64[800];
+	const char *known = var_get(&p->vars, rest), *at;
+	int n = snprintf(raw, sizeof(raw), "n,,n=" SLFMT ",r=abcdef", SLARG(user));
+
+	EVP_EncodeBlock((unsigned char *)b64, (unsigned char *)raw, n);
+	snprintf(
+		text, sizeof(text),
+		"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='SCRAM-SHA-256'>%s</auth>",
+		b64);
+	if (xc_send(&peer->c, sl_cstr(text)) != 0 ||
+	    xc_until(&peer->c, "</challenge>", &answer) != 0)
+		return fail(p, "%s", peer->c.error);
+	answer = sl_sub(answer, sl_find(answer, '>', 0) + 1, answer.n - strlen("</challenge>"));
+	n = EVP_DecodeBlock((unsigned char *)raw, (const unsigned char *)answer.p, (int)answer.n);
+	raw[n > 0 ? n : 0] = '\0';
+	at = strstr(raw, ",s=");
+	salt = sl_trim(sl_cstr(at ? at : ""));
+	if (salt.n == 0 ||
+	    (known && !sl_starts(salt, sl_cstr(known)) && !sl_starts(sl_cstr(known), salt)))
+		return fail(p, "salt and count are '%s', not '%s'", at ? at : "",
+			    known ? known : "");
+	return var_set(&p->vars, rest, salt) == 0 ? 0 : fail(p, "too many variables");
+}
+
 /* login USER PASSWORD RESOURCE [tls]: sets $PEER to the full JID. */
 static int login(struct play *p, struct peer *peer, struct sl rest)
 {
@@ -296,6 +325,8 @@ static int peer_line(struct play *p, struct peer *peer, struct sl rest)
 		return hear_nothing(p, peer, rest);
 	if (sl_eq(verb, SL("scram")))
 		return scram(p, peer, rest);
+	if (sl_eq(verb, SL("scramsalt")))
+		return scramsalt(p, peer, rest);
 	if (sl_eq(verb, SL("login")))
 		return login(p, peer, rest);
 	if (sl_eq(verb, SL("handshake")))

@@ -24,12 +24,37 @@ static void add_domain(struct core_rig *r, const struct domain *d)
 		die("domain", NULL);
 }
 
+static struct tls_ctx *certificate(const char *name)
+{
+	struct tls_ctx *tls = NULL;
+	struct secret key = { 0 };
+	char *cert;
+	struct err e = { 0 };
+
+	if (tls_self_signed(name, 30, &cert, &key, &e) != 0 ||
+	    tls_ctx_server(sl_cstr(cert), sl_mk(key.p, key.n), "xmpp-client", &tls, &e) != 0)
+		die("certificate", &e);
+	free(cert);
+	secret_clear(&key);
+	return tls;
+}
+
+static void hosts(struct core_rig *r)
+{
+	struct tls_ctx *one = certificate("localhost"), *two = certificate("other.test");
+
+	add_domain(r, &(struct domain){ .name = SL("localhost"), .tls = one });
+	add_domain(r, &(struct domain){ .name = SL("other.test"), .tls = two });
+	if (tls_ctx_add_host(one, SL("other.test"), two) != 0)
+		die("certificate", NULL);
+	r->cfg->tls_first = tls_ctx_ref(one);
+	tls_ctx_unref(&one);
+	tls_ctx_unref(&two);
+}
+
 void core_rig_new(struct core_rig *r, bool tls_required)
 {
 	static bool global;
-	struct tls_ctx *tls;
-	struct secret key = { 0 };
-	char *cert;
 	struct err e = { 0 };
 
 	if (!global && core_global_init(&e) != 0)
@@ -38,17 +63,12 @@ void core_rig_new(struct core_rig *r, bool tls_required)
 	memset(r, 0, sizeof(*r));
 	rig_new(&r->store, STORE_CORE);
 	r->workers = 2;
-	if (tls_self_signed("localhost,other.test", 30, &cert, &key, &e) != 0 ||
-	    tls_ctx_server(sl_cstr(cert), sl_mk(key.p, key.n), "xmpp-client", &tls, &e) != 0 ||
-	    core_config_new(&r->cfg) != 0)
-		die("configuration", &e);
-	free(cert);
-	secret_clear(&key);
+	if (core_config_new(&r->cfg) != 0)
+		die("configuration", NULL);
 	r->cfg->tls_required = tls_required;
 	r->cfg->mechanisms = SL("SCRAM-SHA-512-PLUS SCRAM-SHA-256-PLUS SCRAM-SHA-1-PLUS "
 				"SCRAM-SHA-512 SCRAM-SHA-256 SCRAM-SHA-1 PLAIN");
-	add_domain(r, &(struct domain){ .name = SL("localhost"), .tls = tls });
-	add_domain(r, &(struct domain){ .name = SL("other.test"), .tls = tls });
+	hosts(r);
 	add_domain(r, &(struct domain){ .name = SL("sms.localhost"),
 					.kind = DOMAIN_COMPONENT,
 					.custody = true,
@@ -56,7 +76,6 @@ void core_rig_new(struct core_rig *r, bool tls_required)
 	add_domain(r, &(struct domain){ .name = SL("echo.localhost"),
 					.kind = DOMAIN_COMPONENT,
 					.secret = SL("secret") });
-	tls_ctx_unref(&tls);
 }
 
 void core_rig_verifiers(struct core_rig *r, const char *host, const char *user,
@@ -162,7 +181,6 @@ void core_rig_start(struct core_rig *r)
 		.cfg = r->cfg,
 		.store_path = r->store.path,
 		.workers = r->workers,
-		.conns_max = r->conns_max,
 		.ready = ready,
 		.arg = &s,
 	};

@@ -15,7 +15,6 @@ struct core_rig {
 	struct store_rig store;
 	struct core_config *cfg; /* may be changed before start */
 	uint16_t workers;
-	uint32_t conns_max;
 	pthread_t thread;
 	struct core *core;
 	bool running;

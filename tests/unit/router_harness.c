@@ -19,7 +19,7 @@
 static struct {
 	pthread_mutex_t m;
 	pthread_cond_t c;
-	bool hold;
+	bool hold, hold_load, hold_count;
 	unsigned fail;
 } gate = { .m = PTHREAD_MUTEX_INITIALIZER, .c = PTHREAD_COND_INITIALIZER };
 
@@ -37,9 +37,38 @@ static int gate_commit(struct store_conn *c, struct err *e)
 	return fail ? err_set(e, E_IO, NULL, "made to fail") : store_engine_sqlite.commit(c, e);
 }
 
+static void gate_wait(const bool *flag)
+{
+	pthread_mutex_lock(&gate.m);
+	while (*flag)
+		pthread_cond_wait(&gate.c, &gate.m);
+	pthread_mutex_unlock(&gate.m);
+}
+
+static int gate_exec(struct store_conn *c, struct store_op *op, struct err *e)
+{
+	int rc;
+
+	if (op->kind == STORE_MAIL_COUNT && ((struct store_mail_count *)op)->owner.n)
+		gate_wait(&gate.hold_count);
+	rc = store_engine_sqlite.exec(c, op, e);
+	if (op->kind == STORE_MAIL_LOAD)
+		gate_wait(&gate.hold_load);
+	return rc;
+}
+
+static void gate_hold_reads(bool load, bool counts)
+{
+	pthread_mutex_lock(&gate.m);
+	gate.hold_load = load;
+	gate.hold_count = counts;
+	pthread_mutex_unlock(&gate.m);
+}
+
 static void gate_set(bool hold, unsigned fail)
 {
 	pthread_mutex_lock(&gate.m);
+	gate.hold_load = gate.hold_count = false;
 	gate.hold = hold;
 	gate.fail = fail;
 	pthread_cond_broadcast(&gate.c);
@@ -332,11 +361,12 @@ static void add_domain(struct rh *h, const char *name, enum domain_kind kind, bo
 static void start(struct rh *h)
 {
 	static struct store_engine engine;
-	struct store_cfg cfg = { .engine = "sqlite", .path = h->path, .schema = STORE_CORE, .readers = 1 };
+	struct store_cfg cfg = { .engine = "sqlite", .path = h->path, .schema = STORE_CORE, .readers = h->readers };
 	struct err e = { 0 };
 
 	engine = store_engine_sqlite;
 	engine.commit = gate_commit;
+	engine.exec = gate_exec;
 	if (bus_new((uint16_t)h->nworkers, &h->bus, &e))
 		die(e.text);
 	router_bus_init(h->bus);
@@ -376,6 +406,7 @@ struct rh *rh_new(unsigned workers)
 	if (fsm_def_prepare(&user_fsm, &e))
 		die(e.text);
 	h->nworkers = workers;
+	h->readers = 1;
 	list_init(&h->fakes);
 	snprintf(h->dir, sizeof(h->dir), "%s/tandem-router-XXXXXX", tmp && *tmp ? tmp : "/tmp");
 	if (!mkdtemp(h->dir) || core_config_new(&h->cfg))
@@ -838,7 +869,9 @@ static void act_on(struct rh *h, struct sl name, struct sl line)
 
 static bool act_store(struct rh *h, struct sl verb, struct sl line)
 {
-	if (sl_eq(verb, SL("hold")))
+	if (sl_eq(verb, SL("hold")) && line.n)
+		gate_hold_reads(sl_eq(line, SL("load")), sl_eq(line, SL("count")));
+	else if (sl_eq(verb, SL("hold")))
 		gate_set(true, 0);
 	else if (sl_eq(verb, SL("release")) || sl_eq(verb, SL("heal")))
 		gate_set(false, 0);

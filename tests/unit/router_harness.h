@@ -17,6 +17,8 @@
  *   rows alice@localhost 1     so many rows are in the store
  *   hold | release             commits wait | go on
  *   fail N | heal              the next N commits fail | none
+ *   hold load | release        pages of rows are read, but not answered | go on (needs 2 readers)
+ *   hold count | release       a user's rows are not counted | go on (the same)
  *   settle                     wait until nothing is going on
  *
  * XML matches when every attribute and child of the expected one is there; "*" as a value matches anything. */
@@ -30,7 +32,7 @@
 struct fake;
 
 struct rh {
-	unsigned nworkers;
+	unsigned nworkers, readers; /* readers: from the next rh_restart on */
 	struct worker w[RH_WORKERS_MAX];
 	struct loop *loop[RH_WORKERS_MAX];
 	struct bus *bus;

@@ -18,6 +18,7 @@ static int setup(void **state)
 	core_rig_new(&rig, false);
 	core_rig_account(&rig, "localhost", "alice", "wonder");
 	core_rig_account(&rig, "localhost", "bob", "build");
+	core_rig_account(&rig, "other.test", "alice", "wonder");
 	core_rig_start(&rig);
 	return 0;
 }
@@ -109,6 +110,36 @@ static void test_mechanisms(void **state)
 	}
 }
 
+/* Where TLS comes first, each host has its own certificate, and channel bindings are to that one.
+ */
+static void test_sni(void **state)
+{
+	static const char *const hosts[] = { "localhost", "other.test", "nowhere.test" };
+	char name[128], open[256];
+	struct xc c;
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
+		bool known = i < 2;
+
+		xc_init(&c);
+		c.sni = (char *)(uintptr_t)hosts[i];
+		OK(&c, xc_connect(&c, rig.port[ACCESS_C2S_TLS]));
+		OK(&c, xc_tls(&c, "xmpp-client", true));
+		xc_peer_name(&c, name, sizeof(name));
+		assert_string_equal(name, known ? hosts[i] : "localhost");
+		snprintf(open, sizeof(open),
+			 "<stream:stream to='%s' version='1.0' xmlns='jabber:client' "
+			 "xmlns:stream='http://etherx.jabber.org/streams'>",
+			 hosts[i]);
+		OK(&c, xc_send(&c, sl_cstr(open)));
+		OK(&c, xc_until(&c, known ? "</stream:features>" : "<host-unknown", NULL));
+		if (known)
+			OK(&c, xc_scram(&c, 256, "tls-server-end-point", "alice", "wonder"));
+		xc_close(&c);
+	}
+}
+
 static void test_wrong_password(void **state)
 {
 	static const char *const names[] = { "alice", "nobody" };
@@ -126,9 +157,8 @@ static void test_wrong_password(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_plain_tcp),
-		cmocka_unit_test(test_starttls),
-		cmocka_unit_test(test_mechanisms),
+		cmocka_unit_test(test_plain_tcp),      cmocka_unit_test(test_starttls),
+		cmocka_unit_test(test_mechanisms),     cmocka_unit_test(test_sni),
 		cmocka_unit_test(test_wrong_password),
 	};
 

@@ -81,7 +81,16 @@ static const struct refusal {
 	{ E_SYNTAX, 5, "certificate", HOST "certificate = x\n" },
 	{ E_SYNTAX, 2, "certificate", "host \"a.test\" {\ncertificate = \"-----BEGIN \"\n}\n" },
 	{ E_SYNTAX, 5, "garden", HOST "garden { }\n" },
+	{ E_SYNTAX, 1, "colour", "colour = red\n# a comment\n\n" HOST },
+	{ E_SYNTAX, 2, "no such option 'speed'",
+	  "limits {\nspeed = 5 # of speed\n# speed\n}\n" HOST },
+	{ E_SYNTAX, 1, "garden", "garden { }\n\n" HOST },
 	/* types */
+	{ E_SYNTAX, 1, "workers: \"many\" is not",
+	  "workers = \"many\"\n# comment\n\nsyslog = yes\n" HOST },
+	{ E_SYNTAX, 3, "\"b:port\" is not ADDRESS",
+	  "c2s {\nlisten = {\"*:1\",\n\"b:port\"\n}\n# c\n}\n" HOST },
+	{ E_SYNTAX, 1, "c2s.tls", "c2s { tls = \"perhaps\" }\n# c\nsyslog = yes\n" HOST },
 	{ E_SYNTAX, 6, "limits.depth: \"deep\" is not a number",
 	  HOST "limits {\ndepth = deep\n}\n" },
 	{ E_SYNTAX, 6, "limits.depth: \"-5\" is not a number", HOST "limits {\ndepth = -5\n}\n" },
@@ -170,10 +179,12 @@ static const struct refusal {
 	{ E_STATE, 6, "is less than sms.retry_min",
 	  HOST "sms { retry_min_seconds = 60\nretry_max_seconds = 30 }\n" },
 	{ E_STATE, 6, "is less than reconnect_min",
-	  HOST
-	  "link \"l\" { host = h system_id = s reconnect_min_seconds = 9\nreconnect_max_seconds = 8 }\n" },
+	  HOST "link \"l\" { host = h system_id = s reconnect_min_seconds = "
+	       "9\nreconnect_max_seconds = 8 }\n" },
 	{ E_STATE, 5, "no use without tls = verify",
 	  HOST "link \"l\" { host = h system_id = s ca_file = crt }\n" },
+	{ E_STATE, 5, "sms.server wants a secret", HOST "sms { server = \"127.0.0.1:5347\" }\n" },
+	{ E_SYNTAX, 5, "sms.server: \"prosody\" is not", HOST "sms { server = prosody }\n" },
 	/* files */
 	{ E_NOTFOUND, 2, "No such file", "host \"a.test\" {\ncertificate_file = missing\n}\n" },
 	{ E_SYNTAX, 2, "not a PEM text", "host \"a.test\" {\ncertificate_file = secret\n}\n" },
@@ -272,8 +283,10 @@ static const char full[] = HOST
 	"c2s { listen = {} listen_tls = {\"[::1]:5223\", \"127.0.0.1:5223\"} }\n"
 	"component \"irc.test\" { secret_file = secret custody = on }\n"
 	"sms { domain = \"sms.a.test\" country_code = \"49\" default_link = l1 }\n"
-	"link \"l1\" { host = \"smsc.test\" port = 1234 system_id = me password_file = secret window = 7\n"
-	"  tls = verify ca_file = crt prefixes = {\"+1\", \"+4930\"} alphabet = latin1 enabled = false }\n"
+	"link \"l1\" { host = \"smsc.test\" port = 1234 system_id = me password_file = "
+	"secret window = 7\n"
+	"  tls = verify ca_file = crt prefixes = {\"+1\", \"+4930\"} alphabet = latin1 "
+	"enabled = false }\n"
 	"link \"l2\" { host = \"::1\" system_id = \"\" }\n"
 	"handset \"+15550100\" { behaviour = report }\n"
 	"handset \"+15550101\" { answer = \"no: %s\" delay_ms = 0 }\n";
@@ -338,10 +351,10 @@ static void optional_tls(void **state)
 	struct err e;
 
 	UNUSED(state);
-	assert_int_equal(
-		load("host \"a.test\" { }\nc2s { tls = optional listen_tls = {} listen = \"*:7\" }\n",
-		     &c, &e),
-		0);
+	assert_int_equal(load("host \"a.test\" { }\nc2s { tls = optional listen_tls = {} listen = "
+			      "\"*:7\" }\n",
+			      &c, &e),
+			 0);
 	assert_int_equal(c->c2s.tls, CONFIG_C2S_TLS_OPTIONAL);
 	assert_int_equal(c->c2s.listen.n, 1); /* one member needs no braces */
 	assert_string_equal(c->c2s.listen.v[0].p, "*:7");
@@ -595,9 +608,9 @@ static void sample_loads(const char *sample, bool all)
 	seen[0] = '\0';
 	config_compare(plain, c, CONFIG_ALL, differs, NULL);
 	assert_string_equal(
-		seen,
-		all ? "component[irc.example.com] sms.server_secret_file sms.server_secret link[carrier-a] handset[+15550100]! "
-		    : "");
+		seen, all ? "component[irc.example.com] sms.server_secret_file sms.server_secret "
+			    "link[carrier-a] handset[+15550100]! "
+			  : "");
 	config_unref(&plain);
 	config_unref(&c);
 	free(text);

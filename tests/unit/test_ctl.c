@@ -143,7 +143,8 @@ static void command_lines(void **state)
 	parsed("link add carrier --host h --port 2776 --system-id me --password-stdin", "link add",
 	       "{\"host\":\"h\",\"name\":\"carrier\",\"port\":2776,\"system_id\":\"me\"}");
 	assert_true(ctl.secret_from_stdin);
-	parsed("link add c --host h --system-id m --window 5 --tls verify --prefixes +1,+44 --enabled no",
+	parsed("link add c --host h --system-id m --window 5 --tls verify --prefixes +1,+44 "
+	       "--enabled no",
 	       "link add",
 	       "{\"enabled\":false,\"host\":\"h\",\"name\":\"c\",\"prefixes\":[\"+1\",\"+44\"],"
 	       "\"system_id\":\"m\",\"tls\":\"verify\",\"window\":5}");
@@ -273,9 +274,11 @@ static void import_lines(void **state)
 	imports("a@b,p,w", "{\"jid\":\"a@b\",\"password\":\"p,w\"}");
 	imports("a@b,12345", "{\"jid\":\"a@b\",\"password\":\"12345\"}");
 	imports("a@b\tSCRAM-SHA-1$4096:c2FsdA==$c3RvcmVk:c2VydmVy\t155",
-		"{\"jid\":\"a@b\",\"number\":\"155\",\"verifiers\":[\"SCRAM-SHA-1$4096:c2FsdA==$c3RvcmVk:c2VydmVy\"]}");
+		"{\"jid\":\"a@b\",\"number\":\"155\","
+		"\"verifiers\":[\"SCRAM-SHA-1$4096:c2FsdA==$c3RvcmVk:c2VydmVy\"]}");
 	imports("a@b,SCRAM-SHA-1$1:a$b:c SCRAM-SHA-256$1:a$b:c,+155",
-		"{\"jid\":\"a@b\",\"number\":\"+155\",\"verifiers\":[\"SCRAM-SHA-1$1:a$b:c\",\"SCRAM-SHA-256$1:a$b:c\"]}");
+		"{\"jid\":\"a@b\",\"number\":\"+155\",\"verifiers\":[\"SCRAM-SHA-1$1:a$b:c\","
+		"\"SCRAM-SHA-256$1:a$b:c\"]}");
 	imports("\n", "");
 	imports("   # a comment\n", "");
 	imports("", "");
@@ -305,8 +308,8 @@ static void page(void **state)
 	got[fread(got, 1, sizeof(got) - 1, t)] = '\0';
 	fclose(t);
 	if (strcmp(want, got) != 0)
-		fail_msg(
-			"docs/tandemctl.md is not what the table says: tandemctl commands makes it");
+		fail_msg("docs/tandemctl.md is not what the table says: tandemctl commands "
+			 "makes it");
 }
 
 int main(void)

@@ -287,6 +287,7 @@ static void test_domain(void **state)
 	bad("xn--a.example", "not an A-label");
 	bad("xn--bcher-.example", "not an A-label");
 	bad("xn--abc-.example", "A-label of ASCII");
+	bad("xn--her-keq.example", "A-label of something that would be mapped");
 	bad("::1", "IPv6 without brackets");
 	bad("[::1", "no end");
 	bad("[]", "empty literal");
@@ -342,6 +343,8 @@ static void test_limits(void **state)
 	assert_int_equal(jid_parse(arena, four, &j, NULL), 0);
 	bad_sl(arena_printf(arena, SLFMT "a", SLARG(four)), "name of 254");
 	bad_sl(repeat("\xc3\xbc", 60, ".b"), "A-label of more than 63");
+	bad_sl(repeat("\xc3\xbc.", 60, "de"), "name of more than 253 as A-labels");
+	assert_int_equal(jid_parse(arena, repeat("\xc3\xbc.", 30, "de"), &j, NULL), 0);
 	bad_sl(repeat("\xc3\xbc", 100000, ".b"), "200 kB of domain");
 }
 

@@ -448,6 +448,125 @@ static void test_flush_broken_off(void **state)
 	rh_free(&h);
 }
 
+/* CUST-11: what comes while the last page is read is delivered behind it, however much it is. */
+static void test_flush_race(void **state)
+{
+	struct rh *h = begin(1);
+	char line[256];
+	unsigned n = PAGER_LATE + 20;
+
+	(void)state;
+	h->readers = 2;
+	rh_restart(h);
+	RH_RUN(h, "login alice/a sm\nlogin carol/c\n"
+		  "alice/a > " MSG("bob@localhost", "old") "\n"
+		  "rows bob@localhost 1\n"
+		  "login bob/b\n"
+		  "hold load\n"
+		  "bob/b > <presence/>\nbob/b < <presence/>\nsettle\n");
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(line, sizeof(line), "%s > <message to='bob@localhost' type='chat' id='%u'><body>x</body></message>\n",
+			 i % 3 ? "alice/a" : "carol/c", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "settle\nbob/b -\nrelease\n"
+		  "bob/b < <message type='chat' id='old'><delay xmlns='urn:xmpp:delay'/></message>\n");
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(line, sizeof(line), "bob/b < <message type='chat' id='%u'/>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "bob/b -\nack bob/b\nrows bob@localhost 0\nalice/a -\ncarol/c -\n");
+	rh_free(&h);
+}
+
+/* The same row by a page and by the bus: once, also when it has been acknowledged meanwhile. */
+static void test_page_and_stanza(void **state)
+{
+	struct rh *h = begin(1);
+	struct stanza *st;
+	uint64_t id;
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "settle\n"
+		  "login bob/b\nbob/b > <presence/>\nbob/b < <presence/>\n"
+		  "bob/b < " GOT("1") "\n");
+	id = h->w[0].last_id;
+	assert_int_equal(stanza_restore(SL("<message from='alice@localhost/a' to='bob@localhost' id='1' type='chat'><body>1</body></message>"), &st), 0);
+	route(&h->w[0], stanza_ref(st), id);
+	RH_RUN(h, "bob/b -\nack bob/b\nrows bob@localhost 0\n");
+	route(&h->w[0], st, id);
+	RH_RUN(h, "bob/b -\n");
+	rh_free(&h);
+}
+
+/* A component that does not acknowledge gets a window and no more; the rest follows from the store. */
+static void test_component_stalls(void **state)
+{
+	struct rh *h = begin(1);
+	char line[256];
+	unsigned total = PAGER_WINDOW + PAGER_LATE + 50;
+
+	(void)state;
+	RH_RUN(h, "attach gw.localhost sm\nlogin alice/a\nsettle\n");
+	for (unsigned i = 0; i < total; i++) {
+		snprintf(line, sizeof(line),
+			 "alice/a > <message to='+1@gw.localhost' type='chat' id='%u'><body>x</body></message>\n", i);
+		RH_RUN(h, line);
+	}
+	assert_int_equal(rh_inbox(h, "gw.localhost"), PAGER_WINDOW);
+	for (unsigned i = 0; i < total; i++) {
+		snprintf(line, sizeof(line), "gw.localhost < <message type='chat' id='%u'/>\nack gw.localhost 1\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "gw.localhost -\nrows gw.localhost 0\n");
+	rh_free(&h);
+}
+
+/* Rows that were counted while their stanzas waited for the load are not counted twice. */
+static void test_count_race(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	h->readers = 2;
+	rh_restart(h);
+	h->cfg->lim.mail_per_user = 2;
+	RH_RUN(h, "login alice/a sm\n"
+		  "hold count\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "alice/a > " MSG("bob@localhost", "2") "\n"
+		  "settle\n"
+		  "release\n"
+		  "alice/a -\n"
+		  "rows bob@localhost 2\n"
+		  "alice/a > " MSG("bob@localhost", "3") "\n"
+		  "alice/a < <message type='error' id='3'/>\n"
+		  "rows bob@localhost 2\n");
+	rh_free(&h);
+}
+
+/* CUST-10: what is on its way does not expire. */
+static void test_no_expiry_in_flight(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	h->cfg->lim.mail_expiry_s = 1;
+	RH_RUN(h, "login alice/a sm\nlogin bob/b\n" ON("bob/b", "0")
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "alice/a > " MSG("carol@localhost", "2") "\n"
+		  "bob/b < " GOT("1") "\n");
+	rh_expire(h, 1100);
+	RH_RUN(h, "alice/a < <message type='error' id='2'><error><recipient-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>\n"
+		  "alice/a -\n"
+		  "rows bob@localhost 1\n"
+		  "ack bob/b\n"
+		  "rows bob@localhost 0\n");
+	rh_free(&h);
+}
+
 /* CUST-12: the store cannot commit: nothing is counted and the stream is ended. */
 static void test_store_fails(void **state)
 {
@@ -481,8 +600,12 @@ static void test_ack_before_commit(void **state)
 		  "alice/a > " MSG("bob@localhost", "2") "\n"
 		  "bob/b < " GOT("1") "\n"
 		  "bob/b < " GOT("2") "\n"
-		  "ack bob/b\n"
-		  "release\n"
+		  "ack bob/b\n");
+	/* until the writer has deleted them no page may bring them again */
+	for (unsigned i = 0; i < 2; i++)
+		assert_non_null(mail_find(rh_session(h, "bob/b")->w,
+					  rh_session(h, "alice/a")->w->last_id - i));
+	RH_RUN(h, "release\n"
 		  "h alice/a 2\n"
 		  "settle\n"
 		  "rows bob@localhost 0\n");
@@ -509,6 +632,11 @@ int main(void)
 		cmocka_unit_test(test_expiry),
 		cmocka_unit_test(test_flush),
 		cmocka_unit_test(test_flush_broken_off),
+		cmocka_unit_test(test_flush_race),
+		cmocka_unit_test(test_page_and_stanza),
+		cmocka_unit_test(test_component_stalls),
+		cmocka_unit_test(test_count_race),
+		cmocka_unit_test(test_no_expiry_in_flight),
 		cmocka_unit_test(test_store_fails),
 		cmocka_unit_test(test_ack_before_commit),
 	};

@@ -1,5 +1,5 @@
-/* test_smpp_receipt.c - delivery receipts and message ids: rules DLR-1 to DLR-19 of
- * docs/rules/smpp.md. */
+/* test_smpp_receipt.c - delivery receipts and message ids: rules DLR-1 to DLR-8 and the states,
+ * DLR-10 to DLR-19, of docs/rules/smpp.md. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

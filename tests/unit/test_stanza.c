@@ -64,7 +64,9 @@ static void check_wire(const struct stanza *s, const struct jid *from, const str
 static void check_sealed(struct stanza *s, const char *want)
 {
 	assert_int_equal(stanza_seal(s), 0);
+	const char *middle = s->middle.p;
 	assert_int_equal(stanza_seal(s), 0);
+	assert_ptr_equal(s->middle.p, middle);
 	check_wire(s, NULL, NULL, SL_NULL, want);
 	stanza_unref(&s);
 	assert_null(s);

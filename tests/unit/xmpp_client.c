@@ -74,7 +74,7 @@ int xc_tls(struct xc *c, const char *alpn, bool max13)
 		memcpy(list + 1, alpn, n);
 		SSL_set_alpn_protos(c->ssl, list, (unsigned)n + 1);
 	}
-	SSL_set_tlsext_host_name(c->ssl, "localhost");
+	SSL_set_tlsext_host_name(c->ssl, c->sni ? c->sni : (char *)(uintptr_t) "localhost");
 	SSL_set_fd(c->ssl, c->fd);
 	if (SSL_connect(c->ssl) != 1)
 		return fail(c, "TLS handshake failed");
@@ -168,6 +168,17 @@ void xc_close(struct xc *c)
 		close(c->fd);
 	buf_free(&c->in);
 	xc_init(c);
+}
+
+void xc_peer_name(struct xc *c, char *dst, size_t cap)
+{
+	X509 *cert = SSL_get1_peer_certificate(c->ssl);
+
+	snprintf(dst, cap, "none");
+	if (cert)
+		X509_NAME_get_text_by_NID(X509_get_subject_name(cert), NID_commonName, dst,
+					  (int)cap);
+	X509_free(cert);
 }
 
 /* ---- SCRAM ----------------------------------------------------------------------------------- */

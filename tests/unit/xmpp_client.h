@@ -17,6 +17,7 @@ struct xc {
 	void *ssl, *ssl_ctx; /* OpenSSL's */
 	struct buf in;       /* received, not yet taken */
 	bool eof;
+	char *sni; /* NULL: "localhost" */
 	enum xc_cut cut;
 	unsigned seed;
 	char error[2048];
@@ -34,6 +35,8 @@ int xc_more(struct xc *c, int wait_ms);
  * call that reads; that is taken from the input by the next xc_until. */
 int xc_until(struct xc *c, const char *text, struct sl *upto_r);
 void xc_close(struct xc *c); /* at once */
+/* The name in the server's certificate. */
+void xc_peer_name(struct xc *c, char *dst, size_t cap);
 
 /* SCRAM exchange inside <auth/>, <challenge/>, <response/>, <success/> or <failure/>: the outcome
  * is what the server said last. hash 1, 256 or 512. binding: NULL, "tls-exporter" or

@@ -663,6 +663,14 @@ void component_done(struct component *c, struct component_ticket t)
 	}
 }
 
+void component_again(struct component *c, struct component_ticket t)
+{
+	if (t.stream != c->stream || !c->conn)
+		return;
+	c->why = "a stanza could not be taken";
+	conn_kill(c->conn);
+}
+
 int component_send(struct component *c, struct sl xml, uint64_t cookie)
 {
 	struct sent s = { cookie };
@@ -750,6 +758,11 @@ void component_free(struct component **cp)
 bool component_is_up(const struct component *c)
 {
 	return c->fsm.state == ST_UP;
+}
+
+bool component_has_room(const struct component *c)
+{
+	return c->conn && conn_output_octets(c->conn) < c->out_octets / 4;
 }
 
 const char *component_state(const struct component *c)

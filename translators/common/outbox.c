@@ -6,6 +6,7 @@
  * and committed stanzas are sent at once. */
 #include "translators/common/outbox.h"
 
+#include "appliance/base/enc.h"
 #include "appliance/base/log.h"
 
 #define PAGE          200u
@@ -65,9 +66,14 @@ static void page_done(struct store_op *op)
 		o->behind = true;
 		loop_timer_set(o->loop, &o->retry, RETRY_MS, o->retry.cb);
 	} else if (op->rc == 0 && o->to && l->after == o->cursor) {
-		for (unsigned i = 0; i < l->n_r && o->to; i++)
-			if (!send_one(o, l->row_r[i].id, l->row_r[i].stanza))
+		for (unsigned i = 0; i < l->n_r && o->to; i++) {
+			ids_floor(o->ids, l->row_r[i].id);
+			if (!component_has_room(o->to) ||
+			    !send_one(o, l->row_r[i].id, l->row_r[i].stanza)) {
+				again = true; /* the acknowledgements of these bring the rest */
 				break;
+			}
+		}
 		o->behind = again;
 	}
 	store_op_fini(op);
@@ -78,7 +84,8 @@ static void page_done(struct store_op *op)
 static void read_page(struct outbox *o)
 {
 	o->behind = true;
-	if (o->reading || !o->to || o->in_flight >= IN_FLIGHT_MAX)
+	if (o->reading || !o->to || o->in_flight >= IN_FLIGHT_MAX ||
+	    (o->in_flight && !component_has_room(o->to)))
 		return;
 	o->reading = true;
 	o->behind = false;
@@ -201,10 +208,17 @@ static void put_done(struct store_op *op)
 	struct outbox *o = p->o;
 	struct sl xml = p->op.stanza;
 
+	if (op->rc == 0 && p->op.id_taken_r) { /* the clock went back over a restart */
+		p->op.id = ids_next(o->ids);
+		op->group_next = NULL; /* the others of its group are committed */
+		store_submit(o->store, op);
+		return;
+	}
 	if (p->committed)
 		p->committed(p->arg, op->rc);
 	if (op->rc == 0 && !p->op.duplicate_r && o->to) {
-		bool at_once = !o->reading && !o->behind && o->in_flight < IN_FLIGHT_MAX;
+		bool at_once = !o->reading && !o->behind && o->in_flight < IN_FLIGHT_MAX &&
+			       component_has_room(o->to);
 		if (at_once || p->op.id <= o->cursor)
 			send_one(o, p->op.id, xml);
 		else
@@ -214,6 +228,24 @@ static void put_done(struct store_op *op)
 	free(p->key);
 	free(p->xml);
 	free(p);
+}
+
+/* Texts come from other networks. One octet that is not XML would end the stream each time it is
+ * sent, for ever; it becomes a question mark. Markup is ASCII, so whole stanzas can be treated. */
+static void make_legal(char *p, size_t n)
+{
+	for (size_t i = 0; i < n;) {
+		uint32_t cp = (unsigned char)p[i];
+		size_t used = cp < 0x80 ? 1 : utf8_next(sl_mk(p + i, n - i), &cp);
+		bool ok = used && (cp >= 0x20 || cp == '\t' || cp == '\n' || cp == '\r') &&
+			  cp != 0xfffe && cp != 0xffff && (cp < 0xd800 || cp > 0xdfff);
+
+		if (!used)
+			used = 1;
+		if (!ok)
+			memset(p + i, '?', used);
+		i += used;
+	}
 }
 
 struct store_op *outbox_op(struct outbox *o, uint64_t id, struct sl key, struct sl xml,
@@ -235,6 +267,7 @@ struct store_op *outbox_op(struct outbox *o, uint64_t id, struct sl key, struct 
 	p->op.id = id;
 	p->op.key = sl_mk(p->key, key.n);
 	p->op.stanza = sl_mk(p->xml, xml.n);
+	make_legal(p->xml, xml.n);
 	p->o = o;
 	p->committed = committed;
 	p->arg = arg;

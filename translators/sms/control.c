@@ -569,7 +569,8 @@ static void queue_list(void *self, struct child_req *r, json_t *args)
 	    (number.n && number_normalise(&a->np, number, norm, NULL) < 0)) {
 		child_fail(
 			r, E_SYNTAX,
-			"state is one of queued, submitted, accepted, delivered, failed, expired; after is a message id");
+			"state is one of queued, submitted, accepted, delivered, failed, expired; "
+			"after is a message id");
 		return;
 	}
 	q = calloc(1, sizeof(*q));
@@ -804,8 +805,7 @@ void sms_trace_line(struct sms_app *a, struct sl jid, struct sl number, const ch
 {
 	struct sl bare = sl_sub(jid, 0, sl_find(jid, '/', 0));
 
-	LIST_FOREACH(it, tmp, &a->traces)
-	{
+	LIST_FOREACH(it, tmp, &a->traces) {
 		struct trace *t = LIST_ENTRY(it, struct trace, node);
 		bool hit = t->jid ? sl_eq(sl_cstr(t->jid), bare)
 				  : sl_eq(sl_cstr(t->number), number);

@@ -61,6 +61,7 @@ static const char features_number[] =
 	"<feature var='http://jabber.org/protocol/disco#info'/>"
 	"<feature var='urn:xmpp:receipts'/><feature var='urn:xmpp:ping'/>";
 
+/* GW-1 */
 static void disco_info(struct sms_app *a, const struct stanza *st, struct xml_node *query)
 {
 	struct buf b;
@@ -104,8 +105,8 @@ static void iq(struct sms_app *a, struct stanza *st)
 	else if (st->type == ST_GET && xml_is(p, NS_VERSION, SL("query")) && st->to.local.n == 0)
 		simple_result(
 			a, st,
-			"<query xmlns='jabber:iq:version'><name>Tandem SMS</name><version>" TANDEM_VERSION
-			"</version></query>");
+			"<query xmlns='jabber:iq:version'><name>Tandem SMS</name>"
+			"<version>" TANDEM_VERSION "</version></query>");
 	else
 		answer_error(a, st, "cancel", "service-unavailable");
 }

@@ -3,7 +3,8 @@
  *
  * SMPP 3.4 appendix B gives a text form that every vendor writes in another way, and TLVs that some
  * add. Called by the link for every deliver_sm and data_sm whose esm_class says receipt. Pure; any
- * thread. Rules DLR-1 to DLR-19 in docs/rules/smpp.md.
+ * thread. Rules DLR-1 to DLR-8 and, the states,
+ * DLR-10 to DLR-19 in docs/rules/smpp.md.
  *
  * Matching is by one string compare. Centres write the id of a submit_sm_resp in another way in the
  * receipt: other case, leading zeros, hexadecimal here and decimal there. So the id of a

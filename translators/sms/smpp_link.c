@@ -226,6 +226,7 @@ static void op_disconnect(void *arg, bool flush)
 	let_go(arg, flush);
 }
 
+/* log event: "smpp.out", "smpp.in" */
 static void trace_pdu(struct smpp_link *l, const char *event, const struct smpp_pdu *p)
 {
 	struct buf line;

@@ -1,5 +1,7 @@
 /* accept.c - listeners in worker 0, and the way of descriptors and streams between workers
  * (CORE_MSG_CONN). */
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -42,11 +44,25 @@ static struct conn_msg *msg_new(uint16_t worker)
 	return cm;
 }
 
+/* A peer that vanished without a word is found out in the end, also where nothing is sent to it. */
+static void keep_alive(int fd)
+{
+	int on = 1, idle_s = 300, every_s = 60, probes = 5;
+
+	/* A Unix socket has no such thing: nothing depends on these. */
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof(every_s));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+}
+
 static void serve(struct worker *w, enum access_port port, int fd, struct addr_slot *addr)
 {
 	struct err e = { 0 };
 	int rc;
 
+	if (port != ACCESS_COMPONENT_UNIX)
+		keep_alive(fd);
 	if (port <= ACCESS_C2S_TLS)
 		rc = c2s_accept(w, port, fd, addr, &e);
 	else
@@ -112,7 +128,8 @@ static void refuse(struct worker *w, enum access_port port, int fd)
 		"<?xml version='1.0'?><stream:stream xmlns='jabber:client' "
 		"xmlns:stream='http://etherx.jabber.org/streams' version='1.0'><stream:error>"
 		"<policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
-		"<text xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>too many connections</text>"
+		"<text xmlns='urn:ietf:params:xml:ns:xmpp-streams' xml:lang='en'>"
+		"too many connections</text>"
 		"</stream:error></stream:stream>";
 
 	count(w, CNT_C2S_REFUSED);
@@ -129,7 +146,7 @@ static bool admit(struct worker *w, enum access_port port, int fd, struct addr_s
 	uint32_t per_addr = port <= ACCESS_C2S_TLS ? w->cfg->lim.conns_per_addr : 0;
 
 	if (!access_of(w)->stopping && addr_enter(a->addrs, fd, port <= ACCESS_C2S_TLS ? 0 : 1,
-						  per_addr, a->cfg.conns_max, addr_r) == 0)
+						  per_addr, w->cfg->lim.conns, addr_r) == 0)
 		return true;
 	refuse(w, port, fd);
 	return false;

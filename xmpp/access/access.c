@@ -70,14 +70,12 @@ void access_worker_shutdown(struct worker *w)
 
 	aw->stopping = true;
 	stop_listening(aw);
-	LIST_FOREACH(it, tmp, &w->conns)
-	{
+	LIST_FOREACH(it, tmp, &w->conns) {
 		struct stream *s = LIST_ENTRY(it, struct stream, node);
 
 		s->kind->end(s, "system-shutdown", SL_NULL);
 	}
-	LIST_FOREACH(it, tmp, &aw->sessions)
-	{
+	LIST_FOREACH(it, tmp, &aw->sessions) {
 		struct asession *as = LIST_ENTRY(it, struct asession, node);
 
 		if (as->f.state == AS_DETACHED)
@@ -101,8 +99,7 @@ void access_worker_free(struct worker *w)
 	aw->stopping = true;
 	stop_listening(aw);
 	/* conn_kill reports from the loop: turn it until the last has gone. */
-	LIST_FOREACH(it, tmp, &w->conns)
-	{
+	LIST_FOREACH(it, tmp, &w->conns) {
 		struct stream *s = LIST_ENTRY(it, struct stream, node);
 
 		if (s->conn)
@@ -110,8 +107,7 @@ void access_worker_free(struct worker *w)
 	}
 	for (unsigned i = 0; i < 100 && aw->nstreams; i++)
 		loop_turn(w->loop, 0);
-	LIST_FOREACH(it, tmp, &aw->sessions)
-	{
+	LIST_FOREACH(it, tmp, &aw->sessions) {
 		struct asession *as = LIST_ENTRY(it, struct asession, node);
 
 		as_end(as, AS_END_BROKEN);
@@ -138,8 +134,7 @@ struct access_totals access_worker_totals(const struct worker *w)
 void access_each_session(struct worker *w, void (*fn)(void *arg, const struct session *s),
 			 void *arg)
 {
-	LIST_FOREACH(it, tmp, &access_of(w)->sessions)
-	{
+	LIST_FOREACH(it, tmp, &access_of(w)->sessions) {
 		const struct asession *as = LIST_ENTRY(it, struct asession, node);
 
 		if (as->f.state == AS_ATTACHED || as->f.state == AS_DETACHED)
@@ -153,8 +148,7 @@ unsigned access_close_account(struct worker *w, struct sl bare, const char *stre
 	struct access_worker *aw = access_of(w);
 	unsigned n = 0;
 
-	LIST_FOREACH(it, tmp, &aw->sessions)
-	{
+	LIST_FOREACH(it, tmp, &aw->sessions) {
 		struct asession *as = LIST_ENTRY(it, struct asession, node);
 
 		if (as->is_component || !sl_eq(as->s.jid.bare, bare))

@@ -32,7 +32,6 @@ struct access_cfg {
 	uint32_t uid[ACCESS_UIDS_MAX]; /* who may be a component over the Unix socket, beside root
 					  and ourselves */
 	unsigned nuids;
-	uint32_t conns_max; /* of all listeners together; 0: no limit */
 };
 
 /* Once in a process, before threads: prepares the machines, registers CORE_MSG_CONN. */

@@ -17,8 +17,7 @@
 
 static const struct session_ops as_ops;
 
-/* ---- the ring
- * ------------------------------------------------------------------------------------ */
+/* ---- the ring ---- */
 
 struct as_entry *as_entry(const struct asession *as, uint32_t i)
 {
@@ -110,8 +109,7 @@ static void hand_back(struct asession *as)
 	}
 }
 
-/* ---- acknowledgement by TCP (sessions without XEP-0198)
- * ------------------------------------------- */
+/* ---- acknowledgement by TCP (sessions without XEP-0198) ---- */
 
 /* A stream that never rests is acknowledged too: what is queued when the output is empty lies
  * before the octet that was handed over last. */
@@ -162,21 +160,21 @@ static void unacked_poll(struct loop_timer *t)
 		loop_timer_set(aw->w->loop, t, UNACKED_POLL_MS, unacked_poll);
 }
 
-static void watch(struct asession *as)
+static void watch(struct asession *as, bool has_row)
 {
 	struct access_worker *aw = as->aw;
 
 	if (list_linked(&as->unacked_node))
 		return;
 	list_append(&aw->unacked, &as->unacked_node);
-	/* Near peers have it in a moment: the sooner we know, the less comes twice after a reset.
-	 */
+	/* Near peers have it in a moment: the sooner a row goes, the less comes twice after a
+	 * reset. */
 	if (!loop_timer_armed(&aw->unacked_timer))
-		loop_timer_set(aw->w->loop, &aw->unacked_timer, UNACKED_FIRST_MS, unacked_poll);
+		loop_timer_set(aw->w->loop, &aw->unacked_timer,
+			       has_row ? UNACKED_FIRST_MS : UNACKED_POLL_MS, unacked_poll);
 }
 
-/* ---- what the router calls
- * ------------------------------------------------------------------------ */
+/* ---- what the router calls ---- */
 
 void as_write(struct asession *as, struct stanza *st, struct sl extra)
 {
@@ -221,7 +219,7 @@ static void deliver(struct session *s, struct stanza *st, struct sl extra, struc
 		as_todo(as, AS_TODO_REQUEST);
 	} else if (m || stanza_promises(st)) {
 		ring_push(as, st, extra, m);
-		watch(as);
+		watch(as, m != NULL);
 	}
 	as_write(as, st, extra);
 }
@@ -256,20 +254,19 @@ static void describe(const struct session *s, struct buf *json)
 
 	if (c)
 		conn_peer_text(c, peer);
-	buf_addf(
-		json,
-		"\"peer\": \"%s\", \"mechanism\": \"%s\", \"tls\": \"%s\", \"sm\": %s, \"queue\": %u, \"attached\": %s",
-		peer, as->mechanism ? as->mechanism : "",
-		c && conn_is_tls(c) && conn_tls_info(c, &info) == 0 ? info.version : "",
-		as->sm ? "true" : "false", as->n, c ? "true" : "false");
+	buf_addf(json,
+		 "\"peer\": \"%s\", \"mechanism\": \"%s\", \"tls\": \"%s\", \"sm\": %s, "
+		 "\"queue\": %u, \"attached\": %s",
+		 peer, as->mechanism ? as->mechanism : "",
+		 c && conn_is_tls(c) && conn_tls_info(c, &info) == 0 ? info.version : "",
+		 as->sm ? "true" : "false", as->n, c ? "true" : "false");
 }
 
 static const struct session_ops as_ops = {
 	.deliver = deliver, .close = close_asked, .flow = flow, .describe = describe
 };
 
-/* ---- end of turn
- * --------------------------------------------------------------------------------- */
+/* ---- end of turn ---- */
 
 /* The connection does not take more: with resumption the client may come back for it. */
 static void overflowed(struct asession *as)
@@ -325,8 +322,7 @@ void as_todo(struct asession *as, uint8_t what)
 	loop_defer(as->aw->w->loop, &as->task, run_todo);
 }
 
-/* ---- the machine
- * --------------------------------------------------------------------------------- */
+/* ---- the machine ---- */
 
 static struct asession *self_of(void *self)
 {
@@ -407,7 +403,7 @@ static int act_end(void *self, const void *ev)
 	return 0;
 }
 
-static bool can_resume(const void *self, const void *ev)
+static bool resumes(const void *self, const void *ev)
 {
 	const struct asession *as = self;
 
@@ -503,18 +499,18 @@ static const char *const as_events[AS_EVENTS] = {
 
 /* clang-format off */
 static const struct fsm_row as_rows[] = {
-	/* state       event          next         guard       act          spec */
-	{ AS_BINDING,  AS_EV_BOUND,   AS_ATTACHED, NULL,       act_bound,   "RFC 6120 7.6.1", false },
-	{ AS_BINDING,  AS_EV_REFUSED, AS_ENDED,    NULL,       act_refused, "RFC 6120 7.6.2", false },
-	{ AS_BINDING,  AS_EV_LOST,    AS_ENDED,    NULL,       act_end,     "RFC 6120 7.1", false },
-	{ AS_BINDING,  AS_EV_END,     AS_ENDED,    NULL,       act_end,     "RFC 6120 7.1", false },
-	{ AS_ATTACHED, AS_EV_LOST,    AS_DETACHED, can_resume, act_detach,  "XEP-0198 5", false },
-	{ AS_ATTACHED, AS_EV_LOST,    AS_ENDED,    NULL,       act_end,     "CUST-7", false },
-	{ AS_ATTACHED, AS_EV_END,     AS_ENDED,    NULL,       act_end,     "CUST-7", false },
-	{ AS_ATTACHED, AS_EV_RESUMED, AS_ATTACHED, NULL,       act_resume,  "XEP-0198 5", false },
-	{ AS_DETACHED, AS_EV_RESUMED, AS_ATTACHED, NULL,       act_resume,  "XEP-0198 5", false },
-	{ AS_DETACHED, AS_EV_EXPIRED, AS_ENDED,    NULL,       act_expire,  "CUST-7", false },
-	{ AS_DETACHED, AS_EV_END,     AS_ENDED,    NULL,       act_end,     "CUST-7", false },
+	/* state       event          next         guard    act          spec */
+	{ AS_BINDING,  AS_EV_BOUND,   AS_ATTACHED, NULL,    act_bound,   "RFC 6120 7.6.1", false },
+	{ AS_BINDING,  AS_EV_REFUSED, AS_ENDED,    NULL,    act_refused, "RFC 6120 7.6.2", false },
+	{ AS_BINDING,  AS_EV_LOST,    AS_ENDED,    NULL,    act_end,     "RFC 6120 7.1", false },
+	{ AS_BINDING,  AS_EV_END,     AS_ENDED,    NULL,    act_end,     "RFC 6120 7.1", false },
+	{ AS_ATTACHED, AS_EV_LOST,    AS_DETACHED, resumes, act_detach,  "XEP-0198 5", false },
+	{ AS_ATTACHED, AS_EV_LOST,    AS_ENDED,    NULL,    act_end,     "CUST-7", false },
+	{ AS_ATTACHED, AS_EV_END,     AS_ENDED,    NULL,    act_end,     "CUST-7", false },
+	{ AS_ATTACHED, AS_EV_RESUMED, AS_ATTACHED, NULL,    act_resume,  "XEP-0198 5", false },
+	{ AS_DETACHED, AS_EV_RESUMED, AS_ATTACHED, NULL,    act_resume,  "XEP-0198 5", false },
+	{ AS_DETACHED, AS_EV_EXPIRED, AS_ENDED,    NULL,    act_expire,  "CUST-7", false },
+	{ AS_DETACHED, AS_EV_END,     AS_ENDED,    NULL,    act_end,     "CUST-7", false },
 };
 /* clang-format on */
 
@@ -536,8 +532,7 @@ const struct fsm_def as_fsm = {
 	.index = &as_index,
 };
 
-/* ---- what streams call
- * ---------------------------------------------------------------------------- */
+/* ---- what streams call ---- */
 
 int as_new(struct stream *s, struct sl jid, bool is_component, struct asession **as_r)
 {

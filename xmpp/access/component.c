@@ -437,9 +437,9 @@ int comp_act_auth_refused(void *self, const void *ev)
 {
 	struct comp *c = self;
 
-	stream_write(
-		&c->st,
-		SL("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/></failure>"));
+	stream_write(&c->st,
+		     SL("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/>"
+			"</failure>"));
 	return comp_act_not_authorized(self, ev);
 }
 
@@ -448,8 +448,7 @@ static void replace_older(struct comp *c)
 {
 	struct access_worker *aw = access_of(c->st.w);
 
-	LIST_FOREACH(it, tmp, &aw->sessions)
-	{
+	LIST_FOREACH(it, tmp, &aw->sessions) {
 		struct asession *as = LIST_ENTRY(it, struct asession, node);
 
 		if (as->is_component && as->stream && sl_eq(as->s.jid.domain, c->st.host->name))

@@ -165,6 +165,8 @@ static const char *set_binding(struct login *l, const struct first *f)
 		return tls && plus_offered(l->cfg) ? "not-authorized" : NULL;
 	if (f->flag == 'n')
 		return NULL;
+	if (!tls)
+		return "malformed-request";
 	if (sl_eq(type, SL("tls-exporter"))) {
 		if (conn_tls_exporter(l->conn, l->cb_data) == 0) {
 			l->cb_octets = 32;

@@ -211,7 +211,8 @@ void sm_failed(struct stream *s, const char *condition, bool has_h, uint32_t h)
 		snprintf(count_text, sizeof(count_text), " h='%u'", h);
 	n = snprintf(
 		text, sizeof(text),
-		"<failed xmlns='urn:xmpp:sm:3'%s><%s xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>",
+		"<failed xmlns='urn:xmpp:sm:3'%s><%s xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>"
+		"</failed>",
 		count_text, condition);
 	stream_write(s, sl_mk(text, (size_t)n));
 }

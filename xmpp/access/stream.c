@@ -1,5 +1,6 @@
 /* stream.c - see stream.h. */
 #include "xmpp/access/stream.h"
+#include "xmpp/access/asession.h"
 
 #include "appliance/base/log.h"
 #include "appliance/base/rnd.h"
@@ -9,8 +10,11 @@
 /* A pause that a rate limit asks for is cut into pieces of this, so that a new limit is felt soon.
  */
 #define RATE_PAUSE_MAX_MS 1000u
-/* A stream that has been silent for this long gives its parser back. */
-#define PARK_AFTER_MS 5000u
+/* A stream that has been silent for this long gives its parser back: soon when many have one, so
+ * that a thousand logins in a second do not leave a thousand parsers' holes in the heap. */
+#define PARK_AFTER_MS   5000u
+#define PARK_SOON_MS    200u
+#define PARK_SOON_ABOVE 64u
 
 /* ---- parser and connection callbacks
  * ------------------------------------------------------------- */
@@ -40,10 +44,44 @@ static const struct xml_stream_ops parser_ops = { .on_open = x_open,
 						  .on_element = x_element,
 						  .on_close = x_close };
 
+static uint64_t park_after_ms(const struct stream *s)
+{
+	return access_of(s->w)->nparsers > PARK_SOON_ABOVE ? PARK_SOON_MS : PARK_AFTER_MS;
+}
+
+static void has_parser(struct stream *s, bool has)
+{
+	if (s->parser == has)
+		return;
+	s->parser = has;
+	if (has)
+		access_of(s->w)->nparsers++;
+	else
+		access_of(s->w)->nparsers--;
+}
+
+static void idle_timer(struct loop_timer *t)
+{
+	struct stream *s = container_of(t, struct stream, timer);
+	uint64_t idle = loop_now_ms(s->w->loop) - s->in_ms, after = park_after_ms(s);
+
+	if (s->throttled) {
+		s->throttled = false;
+		stream_resume_input(s);
+		return;
+	}
+	if (idle < after)
+		loop_timer_set(s->w->loop, &s->timer, after - idle, idle_timer);
+	else if (xml_stream_park(s->xml))
+		has_parser(s, false);
+}
+
 /* A fed piece is done with: what came of it? */
 static void fed(struct stream *s, int rc, const struct err *e)
 {
 	s->feeding = false;
+	if (s->as && !loop_timer_armed(&s->timer))
+		loop_timer_set(s->w->loop, &s->timer, park_after_ms(s), idle_timer);
 	if (rc == XML_PAUSE) {
 		s->paused = true;
 		conn_read_pause(s->conn);
@@ -54,22 +92,6 @@ static void fed(struct stream *s, int rc, const struct err *e)
 	}
 }
 
-static void idle_timer(struct loop_timer *t)
-{
-	struct stream *s = container_of(t, struct stream, timer);
-	uint64_t idle = loop_now_ms(s->w->loop) - s->in_ms;
-
-	if (s->throttled) {
-		s->throttled = false;
-		stream_resume_input(s);
-		return;
-	}
-	if (idle < PARK_AFTER_MS)
-		loop_timer_set(s->w->loop, &s->timer, PARK_AFTER_MS - idle, idle_timer);
-	else
-		xml_stream_park(s->xml);
-}
-
 static void on_data(void *self, struct sl data)
 {
 	struct stream *s = self;
@@ -77,8 +99,7 @@ static void on_data(void *self, struct sl data)
 
 	s->in_ms = loop_now_ms(s->w->loop);
 	s->octet_tokens -= (int64_t)data.n * 1000;
-	if (s->as && !loop_timer_armed(&s->timer))
-		loop_timer_set(s->w->loop, &s->timer, PARK_AFTER_MS, idle_timer);
+	has_parser(s, true);
 	s->feeding = true;
 	fed(s, xml_stream_feed(s->xml, data, &e), &e);
 }
@@ -94,6 +115,8 @@ static void on_closed(void *self, const struct err *why)
 {
 	struct stream *s = self;
 
+	if (s->as)
+		as_note_acked(s->as); /* the last chance to ask */
 	s->conn = NULL;
 	s->kind->lost(s, why);
 }
@@ -126,6 +149,7 @@ static void enter_worker(struct stream *s, struct worker *w)
 static void leave_worker(struct stream *s)
 {
 	loop_timer_clear(&s->timer);
+	has_parser(s, false);
 	if (list_linked(&s->node)) {
 		list_remove(&s->node);
 		access_of(s->w)->nstreams--;
@@ -262,6 +286,8 @@ struct tls_ctx *stream_any_tls(const struct stream *s)
 {
 	const struct hnode *n = NULL;
 
+	if (s->cfg->tls_first)
+		return s->cfg->tls_first;
 	while ((n = htable_next(&s->cfg->domains, n))) {
 		const struct domain *d = container_of(n, const struct domain, hn);
 

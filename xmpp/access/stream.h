@@ -68,6 +68,7 @@ struct stream {
 	bool plain_header; /* XEP-0114: no version, no features */
 	bool feeding;      /* inside the parser */
 	bool paused;       /* the parser is paused and the connection not read */
+	bool parser;       /* counted in access_worker.nparsers */
 	bool throttled;    /* by a rate limit: the timer goes on */
 	bool counted;      /* in the table of addresses and in nstreams */
 };

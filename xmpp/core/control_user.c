@@ -11,10 +11,10 @@
 #include "xmpp/core/program.h"
 #include "xmpp/router/router.h"
 
-#define IMPORT_MAX  1000u
-#define LIST_MAX    1000u
-#define BACKLOG_MAX 20000u /* derivations that wait: beyond this an import is told to come again \
-			    */
+#define IMPORT_MAX 1000u
+#define LIST_MAX   1000u
+/* Derivations that wait: beyond this an import is told to come again. */
+#define BACKLOG_MAX  20000u
 #define PASSWORD_MAX 1023u
 
 struct import;
@@ -263,7 +263,8 @@ static void account_done(struct account_job *j)
 	} else if (j->change && !j->put.existed_r) {
 		child_fail(j->r, E_NOTFOUND, "there is no account " SLFMT, SLARG(j->jid.bare));
 	} else if (!j->change && j->put.existed_r) {
-		child_fail(j->r, E_EXISTS, "the account " SLFMT " exists already", SLARG(j->jid.bare));
+		child_fail(j->r, E_EXISTS, "the account " SLFMT " exists already",
+			   SLARG(j->jid.bare));
 	} else {
 		router_account_changed(core_worker(j->p->core, 0), j->jid.bare, false);
 		if (j->change)

@@ -14,7 +14,7 @@
 
 #define DRAIN_TICK_MS 10u
 #define DRAIN_MAX_MS  8000u
-#define SPARE_PARSERS 64u
+#define SPARE_PARSERS 16u
 #define LAST_TURNS    20u
 
 enum phase { PHASE_START, PHASE_SERVE, PHASE_DRAIN, PHASE_STOP, PHASE_CLOSED };
@@ -573,7 +573,7 @@ static int open_store(struct core *c, struct err *e)
 
 static int open_access(struct core *c, struct err *e)
 {
-	struct access_cfg cfg = { .nuids = c->setup.nuids, .conns_max = c->setup.conns_max };
+	struct access_cfg cfg = { .nuids = c->setup.nuids };
 	unsigned threads = c->setup.auth_threads ? c->setup.auth_threads
 			   : c->nworkers < 2     ? 2
 						 : c->nworkers;

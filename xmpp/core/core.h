@@ -26,7 +26,6 @@ struct core_setup {
 	uint16_t workers;              /* 1..BUS_MAX_WORKERS */
 	unsigned auth_threads;         /* 0: as many as workers, at least 2 */
 	enum loop_backend backend;
-	uint32_t conns_max;
 	uint32_t uid[ACCESS_UIDS_MAX]; /* see access.h */
 	unsigned nuids;
 	struct core_listen listen[CORE_LISTEN_MAX]; /* core owns the descriptors from core_new on,

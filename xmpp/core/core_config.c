@@ -1,9 +1,21 @@
 /* core_config.c - from the configuration document to what tandem-core works with. */
 #include <unistd.h>
 
+#include "appliance/base/log.h"
 #include "appliance/loop/conn.h"
 #include "appliance/loop/tls.h"
 #include "xmpp/core/program.h"
+
+#ifdef CONFIG_ACCESS_C2S_DIRECT_TLS
+#define HAVE_DIRECT_TLS true
+#else
+#define HAVE_DIRECT_TLS false
+#endif
+#ifdef CONFIG_ACCESS_COMPONENT
+#define HAVE_COMPONENTS true
+#else
+#define HAVE_COMPONENTS false
+#endif
 
 #define BACKLOG         1024
 #define PREAUTH_NODES   256u
@@ -23,6 +35,7 @@ static void limits_from(const struct config *cfg, struct core_limits *l)
 	l->preauth = xml_limits_of(cfg, cfg->limits.preauth_stanza_octets, PREAUTH_NODES);
 	l->bound = xml_limits_of(cfg, cfg->limits.stanza_octets, BOUND_NODES);
 	l->component = xml_limits_of(cfg, cfg->limits.component_stanza_octets, COMPONENT_NODES);
+	l->conns = cfg->limits.connections;
 	l->conns_per_addr = cfg->limits.connections_per_address;
 	l->unauth_s = cfg->limits.unauthenticated_seconds;
 	l->auth_failures = cfg->limits.auth_failures;
@@ -67,6 +80,23 @@ static int host_from(const struct config_host *h, struct core_config *c, struct 
 	return rc;
 }
 
+/* Where TLS comes first, the client says whom it wants inside the handshake. */
+static int first_from(const struct config *cfg, struct core_config *c, struct err *e)
+{
+	const struct domain *d;
+	int rc;
+
+	if (cfg->nhost == 0)
+		return 0;
+	rc = tls_ctx_server(cfg->host[0].certificate, cfg->host[0].key, "xmpp-client",
+			    &c->tls_first, e);
+	for (uint32_t i = 1; i < cfg->nhost && rc == 0; i++) {
+		d = core_domain(c, cfg->host[i].name);
+		rc = d ? tls_ctx_add_host(c->tls_first, d->name, d->tls) : 0;
+	}
+	return rc;
+}
+
 static int domains_from(const struct config *cfg, struct core_config *c, struct err *e)
 {
 	struct domain sms = { .name = cfg->sms.domain,
@@ -85,6 +115,8 @@ static int domains_from(const struct config *cfg, struct core_config *c, struct 
 								 .secret = k->secret,
 								 .custody = k->custody });
 	}
+	if (rc == 0)
+		rc = first_from(cfg, c, e);
 	if (rc == 0 && cfg->sms.domain.n)
 		rc = core_config_add_domain(c, &sms);
 	return rc;
@@ -172,6 +204,13 @@ static int listen_unix(struct core_setup *s, const struct config *cfg, json_t *l
 	return 0;
 }
 
+static bool built_in(bool have, const struct config_list *list, const char *key)
+{
+	if (!have && list->n)
+		log_ev(LOG_L_WARN, "core.not_built_in", KC("option", key));
+	return have;
+}
+
 static enum loop_backend backend_of(uint32_t setting)
 {
 	switch (setting) {
@@ -195,16 +234,16 @@ int core_setup_from(const struct config *cfg, struct core_setup *s, json_t *list
 	if (s->workers > BUS_MAX_WORKERS)
 		s->workers = BUS_MAX_WORKERS;
 	s->backend = backend_of(cfg->event_backend);
-	s->conns_max = cfg->limits.connections;
 	jail_user(cfg, CONFIG_SMS, &s->uid[0], &gid);
 	s->nuids = 1;
 	rc = listen_list(s, &cfg->c2s.listen, ACCESS_C2S, "c2s", listening, e);
-	if (rc == 0)
+	if (rc == 0 && built_in(HAVE_DIRECT_TLS, &cfg->c2s.listen_tls, "c2s.listen_tls"))
 		rc = listen_list(s, &cfg->c2s.listen_tls, ACCESS_C2S_TLS, "c2s_tls", listening, e);
-	if (rc == 0)
+	if (rc == 0 && built_in(HAVE_COMPONENTS, &cfg->components.listen, "components.listen"))
 		rc = listen_list(s, &cfg->components.listen, ACCESS_COMPONENT, "component",
 				 listening, e);
-	if (rc == 0)
+	if (rc == 0 &&
+	    built_in(HAVE_COMPONENTS, &cfg->components.listen_tls, "components.listen_tls"))
 		rc = listen_list(s, &cfg->components.listen_tls, ACCESS_COMPONENT_TLS,
 				 "component_tls", listening, e);
 	if (rc == 0)

@@ -40,7 +40,7 @@ static struct session *stream_for(struct component *c, const struct stanza *st)
 
 	if (list_empty(&c->sessions))
 		return NULL;
-	if (c->nsessions > 1)
+	if (c->nsessions > 1) /* DELIV-11 */
 		pick = hash_more(hash_bytes(st->from.bare), st->to.bare) % c->nsessions;
 	LIST_FOREACH(n, next, &c->sessions)
 		if (pick-- == 0)

@@ -306,11 +306,22 @@ static int stamp(struct session *s, struct stanza *st)
 	return stanza_set_to(st, &bare);
 }
 
+/* CUST-8: only we stamp custody ids. One that a peer made up would pass for ours at the component,
+ * which drops what comes twice under one id. */
+static void strip_custody(struct stanza *st)
+{
+	struct xml_node *n;
+
+	while ((n = xml_child(st->root, NS_CUSTODY, SL_NULL)))
+		xml_unlink(n);
+}
+
 void inbound_ready(struct session *s, struct stanza *st, struct custody *c)
 {
 	struct item it = { .st = st };
 	struct plan p;
 
+	strip_custody(st);
 	if (stamp(s, st) || stanza_seal(st)) {
 		refuse_custody(s, &it, c);
 		return;
@@ -331,7 +342,6 @@ void inbound_ready(struct session *s, struct stanza *st, struct custody *c)
 
 void router_inbound(struct session *s, struct stanza *st, struct custody *c)
 {
-	count(s->w, CNT_STANZAS_IN);
 	if (s->user && !user_ready(s->user))
 		user_wait_inbound(s, st, c);
 	else

@@ -1,5 +1,5 @@
-/* snapshot.c - the configuration snapshot that workers share, and ids that grow: what the access layer
- * needs of the router without its users and queues. See worker.h. */
+/* snapshot.c - the configuration snapshot that workers share, and ids that grow: what the access
+ * layer needs of the router without its users and queues. See worker.h. */
 #include "xmpp/router/worker.h"
 
 #include "appliance/base/clock.h"
@@ -118,6 +118,7 @@ int core_config_copy(const struct core_config *from, struct core_config **c_r)
 	c->lim = from->lim;
 	c->tls_required = from->tls_required;
 	c->scram_iterations = from->scram_iterations;
+	c->tls_first = from->tls_first ? tls_ctx_ref(from->tls_first) : NULL;
 	c->mechanisms = arena_dup(c->arena, from->mechanisms);
 	if (from->mechanisms.n && !c->mechanisms.n)
 		rc = E_NOMEM;
@@ -146,6 +147,7 @@ void core_config_unref(const struct core_config *c)
 		return;
 	for (struct hnode *n = NULL; (n = htable_next(&mutable_c->domains, n));)
 		tls_ctx_unref(&container_of(n, struct domain, hn)->tls);
+	tls_ctx_unref(&mutable_c->tls_first);
 	htable_free(&mutable_c->domains);
 	struct arena *a = mutable_c->arena;
 	arena_free(&a);

@@ -39,6 +39,7 @@ enum {
 struct core_limits {
 	struct xml_limits preauth, bound,
 		component; /* stanza size before and after login, on component streams */
+	uint32_t conns; /* of all listeners together; 0: no limit */
 	uint32_t conns_per_addr;
 	uint32_t unauth_s;                  /* seconds until a login must be complete */
 	uint32_t auth_failures;             /* per connection */
@@ -71,6 +72,9 @@ struct core_config {
 	_Atomic uint32_t refs;
 	struct core_limits lim;
 	struct htable domains; /* struct domain */
+	/* Where TLS comes first: knows all hosts by name. A reference of the snapshot's; may be
+	 * NULL. */
+	struct tls_ctx *tls_first;
 	bool tls_required;     /* c2s */
 	uint32_t scram_iterations;
 	struct sl mechanisms; /* space-separated, offered in this order */

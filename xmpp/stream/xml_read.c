@@ -294,7 +294,6 @@ static void open_root(struct xml_stream *x, const XML_Char *name, const XML_Char
 {
 	struct xml_node *decls = x->cur, *root;
 
-	XML_SetStartNamespaceDeclHandler(x->p, NULL);
 	if (!x->a)
 		x->a = arena_new(1024, 4u * x->lim->stanza_octets + 4096u);
 	if (!x->a) {

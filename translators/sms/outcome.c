@@ -40,6 +40,7 @@ struct outcome {
 	struct list unmatched; /* DLV-2 */
 	struct list queued;    /* wait for another receipt of the same entry */
 	struct list looking;   /* the store is asked */
+	struct list retrying;  /* the store failed; their timers run */
 	unsigned nunmatched;
 	bool settling;
 	uint64_t known; /* counts outcome_key_known */
@@ -139,11 +140,13 @@ static void refusal_committed(void *arg, int rc)
 {
 	struct refusal *r = arg;
 
-	/* Not committed: not acknowledged; the core sends the stanza again at the next stream. */
-	if (rc == 0)
+	/* Not committed: not acknowledged. h cannot pass it, so the core is made to send it again. */
+	if (rc == 0) {
 		component_done(r->a->core, r->t);
-	else
+	} else if (rc != E_CLOSED) {
 		sms_commit_failed(r->a, "outbox.refusal");
+		component_again(r->a->core, r->t);
+	}
 	free(r);
 }
 
@@ -172,10 +175,12 @@ void outcome_refuse(struct sms_app *a, const struct stanza *st, struct sl key,
 	} else {
 		buf_free(&b);
 	}
-	if (op)
+	if (op) {
 		store_submit(a->store, op);
-	else
+	} else {
 		free(r);
+		component_again(a->core, t);
+	}
 }
 
 /* ---- receipts
@@ -232,6 +237,7 @@ static void on_retry(struct loop_timer *t)
 {
 	struct work *w = container_of(t, struct work, timer);
 
+	list_remove(&w->node);
 	w->tried = 0;
 	look_up(w);
 }
@@ -242,6 +248,7 @@ static void later(struct work *w)
 		htable_del(&w->o->busy, &w->hn);
 		w->busy = false;
 	}
+	list_append(&w->o->retrying, &w->node);
 	loop_timer_set(w->o->a->loop, &w->timer, RETRY_MS, on_retry);
 }
 
@@ -504,6 +511,7 @@ void outcome_forget_bearer(struct outcome *o, const struct bearer *b)
 	forget(&o->unmatched, b);
 	forget(&o->queued, b);
 	forget(&o->looking, b);
+	forget(&o->retrying, b);
 	for (struct hnode *h = htable_next(&o->busy, NULL); h; h = htable_next(&o->busy, h)) {
 		struct work *w = container_of(h, struct work, hn);
 		if (w->bearer == b)
@@ -603,6 +611,7 @@ int outcome_new(struct sms_app *a, struct outcome **o_r)
 	list_init(&o->unmatched);
 	list_init(&o->queued);
 	list_init(&o->looking);
+	list_init(&o->retrying);
 	*o_r = o;
 	return 0;
 }
@@ -629,6 +638,7 @@ void outcome_free(struct outcome **op)
 		return;
 	free_list(&o->unmatched);
 	free_list(&o->queued);
+	free_list(&o->retrying);
 	htable_free(&o->busy);
 	free(o);
 }

@@ -342,7 +342,6 @@ void inbound_ready(struct session *s, struct stanza *st, struct custody *c)
 
 void router_inbound(struct session *s, struct stanza *st, struct custody *c)
 {
-	count(s->w, CNT_STANZAS_IN);
 	if (s->user && !user_ready(s->user))
 		user_wait_inbound(s, st, c);
 	else

@@ -72,7 +72,8 @@ struct core_config {
 	_Atomic uint32_t refs;
 	struct core_limits lim;
 	struct htable domains; /* struct domain */
-	/* Where TLS comes first: knows all hosts by name. A reference of the snapshot's; may be NULL. */
+	/* Where TLS comes first: knows all hosts by name. A reference of the snapshot's; may be
+	 * NULL. */
 	struct tls_ctx *tls_first;
 	bool tls_required;     /* c2s */
 	uint32_t scram_iterations;

@@ -114,6 +114,22 @@ int jail_core_socket(const struct config *cfg, enum config_who translator, char 
 	return 0;
 }
 
+/* Try until the predecessor lets go, or too long. */
+static int wait_lock(int fd, const char *path, struct err *e)
+{
+	for (int waited_ms = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited_ms += LOCK_STEP_MS) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return err_errno(e, E_IO, "cannot lock %.120s", path);
+		if (waited_ms >= LOCK_WAIT_MS)
+			return err_set(
+				e, E_BUSY, NULL,
+				"%.90s is in use: does a second Tandem run with this state_dir?",
+				path);
+		poll(NULL, 0, LOCK_STEP_MS);
+	}
+	return 0;
+}
+
 int jail_lock(const struct config *cfg, enum config_who who, int *fd_r, struct err *e)
 {
 	char path[256];
@@ -126,21 +142,12 @@ int jail_lock(const struct config *cfg, enum config_who who, int *fd_r, struct e
 	if (fd < 0)
 		return err_errno(e, E_IO, "cannot open %.120s", path);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	for (int waited_ms = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited_ms += LOCK_STEP_MS) {
-		if ((errno != EWOULDBLOCK && errno != EINTR) || waited_ms >= LOCK_WAIT_MS) {
-			rc = errno == EWOULDBLOCK
-				     ? err_set(e, E_BUSY, NULL,
-					       "another process is using %.120s: is a second Tandem "
-					       "running with this state_dir?",
-					       path)
-				     : err_errno(e, E_IO, "cannot lock %.120s", path);
-			close(fd);
-			return rc;
-		}
-		poll(NULL, 0, LOCK_STEP_MS);
-	}
-	*fd_r = fd;
-	return 0;
+	rc = wait_lock(fd, path, e);
+	if (rc < 0)
+		close(fd);
+	else
+		*fd_r = fd;
+	return rc;
 }
 
 static void copy_file(const char *name)

@@ -140,7 +140,8 @@ static void refusal_committed(void *arg, int rc)
 {
 	struct refusal *r = arg;
 
-	/* Not committed: not acknowledged. h cannot pass it, so the core is made to send it again. */
+	/* Not committed: not acknowledged. h cannot pass it, so the core is made to send it again.
+	 */
 	if (rc == 0) {
 		component_done(r->a->core, r->t);
 	} else if (rc != E_CLOSED) {
@@ -214,8 +215,7 @@ static void work_free(struct work *w)
 	free(w);
 	if (!was_busy)
 		return;
-	LIST_FOREACH(it, tmp, &o->queued)
-	{
+	LIST_FOREACH(it, tmp, &o->queued) {
 		struct work *q = LIST_ENTRY(it, struct work, node);
 		if (q->entry != entry)
 			continue;
@@ -291,8 +291,7 @@ static void unmatched(struct work *w, bool early)
 void outcome_key_known(struct outcome *o, struct sl key)
 {
 	o->known++;
-	LIST_FOREACH(it, tmp, &o->unmatched)
-	{
+	LIST_FOREACH(it, tmp, &o->unmatched) {
 		struct work *w = LIST_ENTRY(it, struct work, node);
 		for (unsigned i = 0; i < w->nkeys; i++) {
 			if (!sl_eq(sl_cstr(w->key[i]), key))
@@ -498,8 +497,7 @@ void outcome_receipt(struct outcome *o, struct bearer *b, const struct sms_recei
 /* The link is gone: its answers are not wanted any more, what the receipts say is. */
 static void forget(struct list *l, const struct bearer *b)
 {
-	LIST_FOREACH(it, tmp, l)
-	{
+	LIST_FOREACH(it, tmp, l) {
 		struct work *w = LIST_ENTRY(it, struct work, node);
 		if (w->bearer == b)
 			w->bearer = NULL;

@@ -110,7 +110,8 @@ void conn_fail(struct conn *c, int code, int sys_errno, const char *text)
 {
 	if (c->state == CONN_DEAD)
 		return;
-	c->end_unacked = conn_unacked_octets(c);
+	/* A reset means that the peer's program did not read everything that its system had. */
+	c->end_unacked = sys_errno == ECONNRESET ? c->sent : conn_unacked_octets(c);
 	c->end_out = c->out.n;
 	c->state = CONN_DEAD;
 	c->why_code = (int8_t)code;

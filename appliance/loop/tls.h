@@ -27,8 +27,8 @@ int tls_ctx_server(struct sl cert_pem, struct sl key_pem, const char *alpn, stru
  * Returns 0, E_SYNTAX, E_AUTH (key does not match), E_NOTFOUND (no system store), E_NOMEM. */
 int tls_ctx_client(struct sl ca_pem, bool verify, struct sl cert_pem, struct sl key_pem,
 		   struct tls_ctx **t_r, struct err *e);
-/* A client that names this host in its handshake (SNI, RFC 6066) gets host's certificate instead of t's. A
- * reference to host is taken. Before t is used. E_NOMEM. */
+/* A client that names this host in its handshake (SNI, RFC 6066) gets host's certificate instead of
+ * t's. A reference to host is taken. Before t is used. E_NOMEM. */
 int tls_ctx_add_host(struct tls_ctx *t, struct sl name, struct tls_ctx *host);
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *t);
 void tls_ctx_unref(struct tls_ctx **t);

@@ -24,8 +24,6 @@ counter = itertools.count(1)
 def tandem():
     t = Tandem()
     t.start()
-    # Tests are many clients of one address, and some of them are fast.
-    t.configure("limits", connections_per_address=2000)
     yield t
     t.stop()
 

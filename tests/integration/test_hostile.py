@@ -279,7 +279,7 @@ def test_connections_per_address(tandem):
     finally:
         for s in held:
             s.close()
-        tandem.configure("limits", connections_per_address=2000)
+        tandem.configure("limits", connections_per_address=100000)
 
     def again():
         with tls(tandem) as s:

@@ -9,12 +9,14 @@
 #include <stdarg.h>
 #include <cmocka.h>
 
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "appliance/base/log.h"
 #include "appliance/base/rnd.h"
 #include "appliance/loop/conn.h"
 #include "appliance/loop/resolve.h"
+#include "appliance/store/store_engine.h"
 #include "translators/sms/sms.h"
 
 /* ---- the bearer
@@ -160,6 +162,28 @@ json_t *bearer_describe(const struct bearer *b)
 void bearer_enable(struct bearer *b, bool on)
 {
 	b->up = on;
+}
+
+/* ---- a store whose commits can be made to fail (the Kbuild wraps store_new) ---- */
+
+static atomic_uint commits_to_fail;
+static struct store_engine engine;
+
+static int commit_or_fail(struct store_conn *c, struct err *e)
+{
+	if (commits_to_fail) {
+		commits_to_fail--;
+		return err_set(e, E_IO, NULL, "made to fail");
+	}
+	return store_engine_sqlite.commit(c, e);
+}
+
+int __wrap_store_new(const struct store_cfg *c, struct bus *bus, struct store **s_r, struct err *e);
+int __wrap_store_new(const struct store_cfg *c, struct bus *bus, struct store **s_r, struct err *e)
+{
+	engine = store_engine_sqlite;
+	engine.commit = commit_or_fail;
+	return store_new_engine(&engine, c, bus, s_r, e);
 }
 
 /* ---- the core
@@ -614,6 +638,105 @@ static void test_multipart_receipts(void **state)
 	assert_int_equal(fake.nanswers, 2);
 }
 
+static void come_up(void)
+{
+	fake.up = true;
+	fake.ops->on_state(fake.arg, &fake);
+}
+
+static void test_commit_of_submit_fails(void **state)
+{
+	UNUSED(state);
+	fake.up = false;
+	say_message("71", "f1", "+15550110", "after the disk");
+	core_expect("h='1'/>");
+	turns(5);
+	commits_to_fail = 1;
+	come_up();
+	wait_parts(1);
+	assert_int_equal(commits_to_fail, 0);
+	outcome(0, PART_ACCEPTED, "f");
+	turns(5);
+}
+
+static void drop_it(void *arg, uint64_t id)
+{
+	UNUSED(arg);
+	assert_int_equal(out_drop(app->out, id), 0);
+}
+
+static void test_commit_of_end_fails(void **state)
+{
+	UNUSED(state);
+	fake.up = false;
+	say_message("72", "f2", "+15550111", "dropped");
+	core_expect("h='1'/>");
+	turns(5);
+	commits_to_fail = 1;
+	out_each_queued(app->out, drop_it, NULL);
+	core_expect("<gone ");
+	assert_int_equal(commits_to_fail, 0);
+	assert_int_equal(fake.n, 0);
+}
+
+static void test_commit_of_refusal_fails(void **state)
+{
+	UNUSED(state);
+	unsigned before = core.restarts;
+	commits_to_fail = 1;
+	say_message("73", "f3", "frank", "no number");
+	for (int i = 0; i < 600 && core.restarts < before + 2; i++)
+		loop_turn(app->loop, 5);
+	assert_int_equal(core.restarts, before + 2); /* so that the core sends it again */
+}
+
+static void test_in_binary_parts(void **state)
+{
+	struct sms_in a = incoming("\1\2", (struct gsm_concat){ 8, 2, 1, false }),
+		      b = incoming("\3\4", (struct gsm_concat){ 8, 2, 2, false });
+
+	UNUSED(state);
+	a.body.enc = b.body.enc = GSM_ENC_OCTETS;
+	fake.ops->on_message(fake.arg, &fake, &a, 1);
+	fake.ops->on_message(fake.arg, &fake, &b, 2);
+	core_expect("<body>[binary message]</body>");
+}
+
+static void test_in_odd_senders(void **state)
+{
+	static const char *const from[] = { " x", "\xc2\xa7", "a\001", "\xff", "" };
+	struct sms_in m = incoming("hi", (struct gsm_concat){ 0 });
+
+	UNUSED(state);
+	m.from_alphanumeric = true;
+	for (unsigned i = 0; i < ARRAY_LEN(from); i++) {
+		m.from = sl_cstr(from[i]);
+		fake.ops->on_message(fake.arg, &fake, &m, i);
+	}
+	for (int i = 0; i < 200 && occurrences("from='unknown@sms.localhost'") < 5; i++)
+		turns(1);
+	assert_int_equal(occurrences("from='unknown@sms.localhost'"), 5);
+	assert_int_equal(fake.nanswers, 5);
+	for (unsigned i = 0; i < fake.nanswers; i++)
+		assert_int_equal(fake.answer[i].rc, 0);
+}
+
+static void test_text_that_is_no_xml(void **state)
+{
+	struct sms_receipt r = { .key = { SL("fake\n66") },
+				 .nkeys = 1,
+				 .state = RECEIPT_FAILED,
+				 .text = "error \001\xff." };
+
+	UNUSED(state);
+	say_message("74", "f4", "+15550112", "x");
+	wait_parts(1);
+	outcome(0, PART_ACCEPTED, "66");
+	turns(5);
+	fake.ops->on_receipt(fake.arg, &fake, &r, 1);
+	core_expect("error \xef\xbf\xbd?.");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -630,6 +753,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_in, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_long, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_multipart_receipts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_commit_of_submit_fails, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_commit_of_end_fails, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_commit_of_refusal_fails, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_in_binary_parts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_in_odd_senders, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_text_that_is_no_xml, set_up, tear_down),
 	};
 
 	rnd_init();

@@ -663,6 +663,14 @@ void component_done(struct component *c, struct component_ticket t)
 	}
 }
 
+void component_again(struct component *c, struct component_ticket t)
+{
+	if (t.stream != c->stream || !c->conn)
+		return;
+	c->why = "a stanza could not be taken";
+	conn_kill(c->conn);
+}
+
 int component_send(struct component *c, struct sl xml, uint64_t cookie)
 {
 	struct sent s = { cookie };

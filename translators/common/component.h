@@ -58,6 +58,9 @@ int component_send(struct component *c, struct sl xml, uint64_t cookie);
 /* Also for a stanza without promise: cookie 0 is never reported. A ticket of an earlier stream is
  * ignored. */
 void component_done(struct component *c, struct component_ticket t);
+/* Instead of component_done: its custody cannot be taken. The stream is reset, and what h does not
+ * cover comes again. */
+void component_again(struct component *c, struct component_ticket t);
 /* The server reads what we send: there is room for more than one large stanza. Wait for on_acked
  * otherwise. */
 bool component_has_room(const struct component *c);

@@ -6,6 +6,7 @@
  * and committed stanzas are sent at once. */
 #include "translators/common/outbox.h"
 
+#include "appliance/base/enc.h"
 #include "appliance/base/log.h"
 
 #define PAGE          200u
@@ -66,6 +67,7 @@ static void page_done(struct store_op *op)
 		loop_timer_set(o->loop, &o->retry, RETRY_MS, o->retry.cb);
 	} else if (op->rc == 0 && o->to && l->after == o->cursor) {
 		for (unsigned i = 0; i < l->n_r && o->to; i++) {
+			ids_floor(o->ids, l->row_r[i].id);
 			if (!component_has_room(o->to) ||
 			    !send_one(o, l->row_r[i].id, l->row_r[i].stanza)) {
 				again = true; /* the acknowledgements of these bring the rest */
@@ -206,6 +208,12 @@ static void put_done(struct store_op *op)
 	struct outbox *o = p->o;
 	struct sl xml = p->op.stanza;
 
+	if (op->rc == 0 && p->op.id_taken_r) { /* the clock went back over a restart */
+		p->op.id = ids_next(o->ids);
+		op->group_next = NULL; /* the others of its group are committed */
+		store_submit(o->store, op);
+		return;
+	}
 	if (p->committed)
 		p->committed(p->arg, op->rc);
 	if (op->rc == 0 && !p->op.duplicate_r && o->to) {
@@ -220,6 +228,24 @@ static void put_done(struct store_op *op)
 	free(p->key);
 	free(p->xml);
 	free(p);
+}
+
+/* Texts come from other networks. One octet that is not XML would end the stream each time it is
+ * sent, for ever; it becomes a question mark. Markup is ASCII, so whole stanzas can be treated. */
+static void make_legal(char *p, size_t n)
+{
+	for (size_t i = 0; i < n;) {
+		uint32_t cp = (unsigned char)p[i];
+		size_t used = cp < 0x80 ? 1 : utf8_next(sl_mk(p + i, n - i), &cp);
+		bool ok = used && (cp >= 0x20 || cp == '\t' || cp == '\n' || cp == '\r') &&
+			  cp != 0xfffe && cp != 0xffff && (cp < 0xd800 || cp > 0xdfff);
+
+		if (!used)
+			used = 1;
+		if (!ok)
+			memset(p + i, '?', used);
+		i += used;
+	}
 }
 
 struct store_op *outbox_op(struct outbox *o, uint64_t id, struct sl key, struct sl xml,
@@ -241,6 +267,7 @@ struct store_op *outbox_op(struct outbox *o, uint64_t id, struct sl key, struct 
 	p->op.id = id;
 	p->op.key = sl_mk(p->key, key.n);
 	p->op.stanza = sl_mk(p->xml, xml.n);
+	make_legal(p->xml, xml.n);
 	p->o = o;
 	p->committed = committed;
 	p->arg = arg;

@@ -12,6 +12,7 @@
 #define SWEEP_MS      15000u
 #define SWEEP_ROWS    5000u  /* read at once; the rest at the next sweep */
 #define OLD_ENOUGH_MS 60000u /* MO-5 */
+#define BINARY_TEXT   "[binary message]"
 
 struct in {
 	struct sms_app *a;
@@ -73,12 +74,16 @@ static int add_from(struct buf *b, struct sms_app *a, struct sl from, bool alpha
 {
 	struct arena *ar = arena_new(512, 8192);
 	struct sl local = from;
+	struct sl prepared = SL_NULL;
 	int rc = ar ? 0 : E_NOMEM;
 
-	if (rc == 0 && alphanumeric)
-		rc = jid_escape_local(ar, from, &local);
+	/* What no address can hold must not reach the core, which would end the stream for it. */
+	if (rc == 0 && alphanumeric && jid_escape_local(ar, from, &local) < 0)
+		local = SL_NULL;
+	if (rc == 0 && (local.n == 0 || jid_prep_local(ar, local, &prepared, NULL) < 0))
+		prepared = SL("unknown");
 	if (rc == 0)
-		rc = xml_write_escaped(b, local.n ? local : SL("unknown"));
+		rc = xml_write_escaped(b, prepared);
 	rc |= buf_addc(b, '@');
 	rc |= xml_write_escaped(b, a->cfg->sms.domain);
 	arena_free(&ar);
@@ -205,13 +210,21 @@ static int join(struct arena *ar, const struct gsm_body *part, unsigned total, u
 	struct buf b;
 	int rc = 0;
 
-	if (have == total)
-		return gsm_join(ar, part, total, text_r);
+	if (have == total) {
+		rc = gsm_join(ar, part, total, text_r);
+		if (rc == E_UNSUPPORTED)
+			*text_r = SL(BINARY_TEXT);
+		return rc == E_UNSUPPORTED ? 0 : rc;
+	}
 	buf_init(&b, 1u << 20);
 	for (unsigned i = 0; i < total && rc == 0; i++) {
 		struct sl t = SL_NULL;
 		if (part[i].data.p)
 			rc = gsm_join(ar, &part[i], 1, &t);
+		if (rc == E_UNSUPPORTED) {
+			rc = 0;
+			t = SL(BINARY_TEXT);
+		}
 		if (rc == 0)
 			rc = part[i].data.p ? buf_add(&b, t)
 					    : buf_addf(&b, "[part %u of %u missing]", i + 1, total);
@@ -240,6 +253,32 @@ static unsigned place_parts(const struct store_frag_load *l, struct gsm_body *pa
 	return have;
 }
 
+struct discard {
+	struct store_frag_del op;
+	char group[];
+};
+
+static void discarded(struct store_op *op)
+{
+	struct discard *d = op->arg;
+
+	store_op_fini(op);
+	free(d);
+}
+
+/* Fragments that nobody is to have; without memory the next sweep comes here again. */
+static void discard_group(struct in *in, struct sl group)
+{
+	struct discard *d = calloc(1, sizeof(*d) + group.n + 1);
+
+	if (!d)
+		return;
+	memcpy(d->group, group.p, group.n);
+	store_op_init(&d->op.op, STORE_FRAG_DEL, discarded, d);
+	d->op.group = sl_mk(d->group, group.n);
+	store_submit(in->a->store, &d->op.op);
+}
+
 static void joining_loaded(struct store_op *op)
 {
 	struct joining *j = op->arg;
@@ -260,6 +299,7 @@ static void joining_loaded(struct store_op *op)
 	} else if (have && owner.n == 0) { /* the number was taken away meanwhile */
 		sms_count(a, SMS_CNT_IN_NOBODY);
 		log_ev(LOG_L_WARN, "sms.in.nobody", KS("to", m.to));
+		discard_group(in, sl_cstr(j->key));
 	}
 	arena_free(&ar);
 	joining_free(j);
@@ -427,7 +467,7 @@ void in_message(struct in *in, struct bearer *b, const struct sms_in *m, uint64_
 	int rc = ar ? gsm_join(ar, &m->body, 1, &text) : E_NOMEM;
 	if (rc == E_UNSUPPORTED) {
 		rc = 0;
-		text = SL("[binary message]");
+		text = SL(BINARY_TEXT);
 	}
 	if (rc == 0)
 		rc = post(in, b, token, m, owner, text, SL_NULL);

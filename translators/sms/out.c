@@ -17,6 +17,11 @@ struct put {
 /* ---- tables -------------------------------------------------------------------------------------
  */
 
+static uint64_t id_hash(uint64_t id)
+{
+	return hash_bytes(sl_mk((const char *)&id, sizeof(id)));
+}
+
 static bool id_match(const struct hnode *h, const void *key)
 {
 	return container_of(h, struct entry, by_id)->q.id == *(const uint64_t *)key;
@@ -24,8 +29,7 @@ static bool id_match(const struct hnode *h, const void *key)
 
 static struct entry *find_id(const struct out *o, uint64_t id)
 {
-	struct hnode *h = htable_find(&o->by_id, hash_bytes(sl_mk((const char *)&id, sizeof(id))),
-				      id_match, &id);
+	struct hnode *h = htable_find(&o->by_id, id_hash(id), id_match, &id);
 
 	return h ? container_of(h, struct entry, by_id) : NULL;
 }
@@ -140,8 +144,7 @@ struct entry *entry_new(struct out *o, const struct store_queue_entry *q, struct
 		goto fail;
 	for (unsigned i = 0; i < en->text.n; i++)
 		en->part[i].en = en;
-	if (htable_add(&o->by_id, &en->by_id,
-		       hash_bytes(sl_mk((const char *)&q->id, sizeof(q->id)))) < 0) {
+	if (htable_add(&o->by_id, &en->by_id, id_hash(q->id)) < 0) {
 		conv_put(o, en->conv);
 		goto fail;
 	}
@@ -233,17 +236,32 @@ static void on_put_again(struct loop_timer *t)
 	submit_put(container_of(t, struct entry, timer));
 }
 
+/* The table has slots already, so adding to it cannot fail. */
+static void new_id(struct entry *en)
+{
+	struct out *o = en->out;
+
+	htable_del(&o->by_id, &en->by_id);
+	en->q.id = ids_next(&o->a->ids);
+	(void)htable_add(&o->by_id, &en->by_id, id_hash(en->q.id));
+}
+
 static void put_done(struct store_op *op)
 {
 	struct put *p = op->arg;
 	struct entry *en = p->en;
 	struct sms_app *a = en->out->a;
 	int rc = op->rc;
-	bool dup = p->op.duplicate_r;
+	bool dup = p->op.duplicate_r, taken = rc == 0 && p->op.id_taken_r;
 
 	store_op_fini(op);
 	free(p);
 	en->committing = false;
+	if (taken) { /* the clock went back over a restart: nothing was kept */
+		new_id(en);
+		submit_put(en);
+		return;
+	}
 	if (rc == E_CLOSED) {
 		entry_free(en);
 		return;
@@ -258,9 +276,14 @@ static void put_done(struct store_op *op)
 		component_done(a->core, en->ticket);
 	entry_trace(en, dup ? "a copy of what is queued; dropped" : "queued");
 	sms_count(a, dup ? SMS_CNT_OUT_DUPLICATE : SMS_CNT_OUT_QUEUED);
+	/* A page read after the commit, or after a later entry's, has gone past it: it stays. */
+	if (en->spilled && en->q.id <= en->out->cursor)
+		en->spilled = false;
 	if (dup || en->spilled) {
-		if (en->spilled && !dup)
+		if (en->spilled && !dup) {
+			en->out->spilling = true;
 			out_load_more(en->out);
+		}
 		entry_free(en);
 	} else if (en->q.state == STORE_Q_SUBMITTED) {
 		entry_submit_committed(en);

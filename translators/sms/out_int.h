@@ -42,6 +42,7 @@ struct entry {
 	struct bearer *bearer;    /* while SUBMITTED and parts are to be handed over or open */
 	unsigned next_part, open; /* next to hand over; handed over and not answered */
 	unsigned reserved;        /* places in the bearer's window that are kept for it */
+	uint8_t ended_in;         /* the state before the end whose commit is under way */
 	bool committing, again;   /* a commit is under way; and something changed meanwhile */
 	bool spilled;             /* only to be committed, then read again in its turn */
 	/* what the answers were since the last submission */

@@ -10,6 +10,7 @@
 
 #define RETRY_UNSENT_MS    200u
 #define RETRY_THROTTLED_MS 1000u
+#define RETRY_COMMIT_MS    1000u
 
 struct move {
 	struct store_queue_move move;
@@ -151,7 +152,8 @@ static void hand_over(struct entry *en)
 	while (en->next_part < en->text.n) {
 		struct out_part *p = &en->part[en->next_part];
 		if (p->state == STORE_Q_SUBMITTED) {
-			int rc = bearer_up(en->bearer) ? hand_part(en, en->next_part) : E_CLOSED;
+			bool up = en->bearer && bearer_up(en->bearer);
+			int rc = up ? hand_part(en, en->next_part) : E_CLOSED;
 			if (rc == E_AGAIN && bearer_up(en->bearer))
 				return; /* stays in o->sending */
 			if (en->reserved) {
@@ -185,11 +187,31 @@ void entry_submit_committed(struct entry *en)
 	out_pump(en->out);
 }
 
+/* The store still has it QUEUED, and so has it here; nothing was handed over. */
+static void submit_failed(struct entry *en, int rc)
+{
+	entry_release(en);
+	en->bearer = NULL;
+	if (rc == E_CLOSED)
+		return; /* stopping: out_free takes it */
+	sms_commit_failed(en->out->a, "queue.move");
+	for (unsigned i = 0; i < en->text.n; i++)
+		if (en->part[i].state == STORE_Q_SUBMITTED) {
+			en->part[i].state = STORE_Q_QUEUED;
+			en->part[i].changed = true;
+		}
+	en->q.state = STORE_Q_QUEUED;
+	en->q.not_before_ms = clock_wall_ms() + RETRY_COMMIT_MS;
+	if (en->drop)
+		entry_evaluate(en);
+	else
+		entry_wait(en);
+}
+
 static void submit_done(struct entry *en, int rc)
 {
 	if (rc < 0) {
-		entry_release(en);
-		finish(en, rc);
+		submit_failed(en, rc);
 		return;
 	}
 	entry_submit_committed(en);
@@ -215,7 +237,8 @@ static void start_submit(struct entry *en, struct bearer *b)
 	en->reserved = n;
 	o->reserved[app_bearer_slot(o->a, b)] += n;
 	en->q.state = STORE_Q_SUBMITTED;
-	en->q.link = arena_dup(en->arena, sl_cstr(bearer_name(b)));
+	if (!sl_eq(en->q.link, sl_cstr(bearer_name(b)))) /* each copy stays in the arena */
+		en->q.link = arena_dup(en->arena, sl_cstr(bearer_name(b)));
 	if (en->q.attempts == 0 && en->q.ref == 0)
 		en->q.ref = o->ref++;
 	commit(en, NULL, submit_done);
@@ -288,7 +311,8 @@ static void part_accepted(struct entry *en, struct out_part *p, const struct par
 	p->changed = true;
 	p->message_id = arena_dup(en->arena, r->message_id);
 	buf_init(&key, 512);
-	if (p->key.n == 0 && bearer_key(en->bearer, r->message_id, &key) == 0) {
+	if (p->key.n == 0 && en->bearer &&
+	    bearer_key(en->bearer, r->message_id, &key) == 0) {
 		p->key = arena_dup(en->arena, buf_sl(&key));
 		if (p->key.n && htable_add(&en->out->keys, &p->by_key, hash_bytes(p->key)) < 0)
 			p->key = SL_NULL;
@@ -350,6 +374,7 @@ static void end_entry(struct entry *en, uint8_t state, const char *condition, co
 		loop_timer_set(a->loop, &en->timer, 1000, on_again_timer);
 		return;
 	}
+	en->ended_in = en->q.state;
 	en->q.state = state;
 	sms_count(a, state == STORE_Q_EXPIRED ? SMS_CNT_OUT_EXPIRED : SMS_CNT_OUT_FAILED);
 	if (!en->reason[0])
@@ -509,9 +534,10 @@ static void finish(struct entry *en, int rc)
 		sms_commit_failed(a, "queue.move");
 		for (unsigned i = 0; i < en->text.n; i++)
 			en->part[i].changed = true;
-		if (en->q.state != STORE_Q_SUBMITTED)
-			en->q.state = en->q.state == STORE_Q_QUEUED ? STORE_Q_QUEUED
-								    : STORE_Q_SUBMITTED;
+		if (en->q.state == STORE_Q_ACCEPTED)
+			en->q.state = STORE_Q_SUBMITTED;
+		else if (en->q.state > STORE_Q_ACCEPTED)
+			en->q.state = en->ended_in;
 		en->committing = true;
 		loop_timer_set(a->loop, &en->timer, 1000, on_again_timer);
 		return;
@@ -536,14 +562,17 @@ bool out_has_key(const struct out *o, struct sl key)
 	return htable_find(&o->keys, hash_bytes(key), key_match, &key) != NULL;
 }
 
+/* Also of entries whose SUBMITTED is being committed: what they had in mind is gone. */
 void out_forget_bearer(struct out *o, struct bearer *b)
 {
-	LIST_FOREACH(it, tmp, &o->sending)
-	{
-		struct entry *en = LIST_ENTRY(it, struct entry, node);
+	for (struct hnode *h = htable_next(&o->by_id, NULL); h; h = htable_next(&o->by_id, h)) {
+		struct entry *en = container_of(h, struct entry, by_id);
 		if (en->bearer != b)
 			continue;
 		entry_release(en);
+		en->bearer = NULL;
+		if (en->where != AT_SENDING)
+			continue;
 		en->unsent = true;
 		en->next_part = en->text.n;
 		entry_set_where(en, AT_NOWHERE);

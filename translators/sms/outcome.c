@@ -40,6 +40,7 @@ struct outcome {
 	struct list unmatched; /* DLV-2 */
 	struct list queued;    /* wait for another receipt of the same entry */
 	struct list looking;   /* the store is asked */
+	struct list retrying;  /* the store failed; their timers run */
 	unsigned nunmatched;
 	bool settling;
 	uint64_t known; /* counts outcome_key_known */
@@ -139,11 +140,14 @@ static void refusal_committed(void *arg, int rc)
 {
 	struct refusal *r = arg;
 
-	/* Not committed: not acknowledged; the core sends the stanza again at the next stream. */
-	if (rc == 0)
+	/* Not committed: not acknowledged. h cannot pass it, so the core is made to send it again.
+	 */
+	if (rc == 0) {
 		component_done(r->a->core, r->t);
-	else
+	} else if (rc != E_CLOSED) {
 		sms_commit_failed(r->a, "outbox.refusal");
+		component_again(r->a->core, r->t);
+	}
 	free(r);
 }
 
@@ -172,10 +176,12 @@ void outcome_refuse(struct sms_app *a, const struct stanza *st, struct sl key,
 	} else {
 		buf_free(&b);
 	}
-	if (op)
+	if (op) {
 		store_submit(a->store, op);
-	else
+	} else {
 		free(r);
+		component_again(a->core, t);
+	}
 }
 
 /* ---- receipts
@@ -209,8 +215,7 @@ static void work_free(struct work *w)
 	free(w);
 	if (!was_busy)
 		return;
-	LIST_FOREACH(it, tmp, &o->queued)
-	{
+	LIST_FOREACH(it, tmp, &o->queued) {
 		struct work *q = LIST_ENTRY(it, struct work, node);
 		if (q->entry != entry)
 			continue;
@@ -232,6 +237,7 @@ static void on_retry(struct loop_timer *t)
 {
 	struct work *w = container_of(t, struct work, timer);
 
+	list_remove(&w->node);
 	w->tried = 0;
 	look_up(w);
 }
@@ -242,6 +248,7 @@ static void later(struct work *w)
 		htable_del(&w->o->busy, &w->hn);
 		w->busy = false;
 	}
+	list_append(&w->o->retrying, &w->node);
 	loop_timer_set(w->o->a->loop, &w->timer, RETRY_MS, on_retry);
 }
 
@@ -284,8 +291,7 @@ static void unmatched(struct work *w, bool early)
 void outcome_key_known(struct outcome *o, struct sl key)
 {
 	o->known++;
-	LIST_FOREACH(it, tmp, &o->unmatched)
-	{
+	LIST_FOREACH(it, tmp, &o->unmatched) {
 		struct work *w = LIST_ENTRY(it, struct work, node);
 		for (unsigned i = 0; i < w->nkeys; i++) {
 			if (!sl_eq(sl_cstr(w->key[i]), key))
@@ -491,8 +497,7 @@ void outcome_receipt(struct outcome *o, struct bearer *b, const struct sms_recei
 /* The link is gone: its answers are not wanted any more, what the receipts say is. */
 static void forget(struct list *l, const struct bearer *b)
 {
-	LIST_FOREACH(it, tmp, l)
-	{
+	LIST_FOREACH(it, tmp, l) {
 		struct work *w = LIST_ENTRY(it, struct work, node);
 		if (w->bearer == b)
 			w->bearer = NULL;
@@ -504,6 +509,7 @@ void outcome_forget_bearer(struct outcome *o, const struct bearer *b)
 	forget(&o->unmatched, b);
 	forget(&o->queued, b);
 	forget(&o->looking, b);
+	forget(&o->retrying, b);
 	for (struct hnode *h = htable_next(&o->busy, NULL); h; h = htable_next(&o->busy, h)) {
 		struct work *w = container_of(h, struct work, hn);
 		if (w->bearer == b)
@@ -603,6 +609,7 @@ int outcome_new(struct sms_app *a, struct outcome **o_r)
 	list_init(&o->unmatched);
 	list_init(&o->queued);
 	list_init(&o->looking);
+	list_init(&o->retrying);
 	*o_r = o;
 	return 0;
 }
@@ -629,6 +636,7 @@ void outcome_free(struct outcome **op)
 		return;
 	free_list(&o->unmatched);
 	free_list(&o->queued);
+	free_list(&o->retrying);
 	htable_free(&o->busy);
 	free(o);
 }

@@ -154,13 +154,14 @@ class PowerCutWorld(TandemWorld):
         self.log = os.path.join(work, "powercut")
         self.state = os.path.join(work, "run", "state")
         os.makedirs(self.log)
+        os.chmod(self.log, 0o777)       # the shim writes after the process has given up root
         os.makedirs(self.state)
         self.shim = os.path.join(BUILD, "tests/peers/powercut_preload.so")
-        super().__init__(rng, work, {"LD_PRELOAD": self.shim, "POWERCUT_DIR": self.state,
-                                     "POWERCUT_LOG": self.log})
+        super().__init__(rng, work, {"LD_PRELOAD": self.shim, "TANDEM_POWERCUT_DIR": self.state,
+                                     "TANDEM_POWERCUT_LOG": self.log})
 
     def targets(self):
-        return {"power": 3, "smsc": 1, "smsc-reset": 1, "client": 1}
+        return {"power": 5, "smsc": 1, "smsc-reset": 1, "client": 1}
 
     def kill(self, what):
         if what != "power":
@@ -243,7 +244,6 @@ class Run:
         self.clients, self.offline = {}, {}
         self.sent = {}              # key -> True when it carries an origin-id
         self.over = False
-        self.killed_at = []
 
     def client(self, user):
         return SmClient(self.world.host, self.world.port, user, PASSWORD, self.world.domain, self.rng)
@@ -299,7 +299,6 @@ class Run:
                 self.world.kills[what] += 1
             elif await loop.run_in_executor(None, self.world.kill, what):
                 self.world.kills[what] += 1
-                self.killed_at.append(time.monotonic())
 
     async def until(self, condition, what, timeout):
         end = time.monotonic() + timeout
@@ -441,7 +440,7 @@ class Account:
         waiting = collections.Counter((m["from"].split("@")[0], m["to_number"]) for m in entries
                                       if m["state"] in ("queued", "submitted"))
         last, twice = collections.defaultdict(lambda: -1), collections.Counter()
-        count = 0
+        count, again = 0, collections.defaultdict(list)
         for s in self.world.smsc.submits():
             key = parse(s.text)
             if key is None:
@@ -449,6 +448,9 @@ class Account:
                 continue
             if key in arrived:
                 twice[key[:2]] += 1
+                again[key[:2]].append("#%d%s%s" % (
+                    key[2], " (origin-id)" if self.run.sent.get(key) else "",
+                    " sent again by its sender" if key in self.run.clients[key[0]].repeated else ""))
                 continue
             count += 1
             arrived[key] = [s]
@@ -460,8 +462,8 @@ class Account:
         for conversation, n in twice.items():
             self.notes["SMS duplicates"] += n
             if n > ambiguous[conversation]:
-                self.fault("duplicate", "%s>%s: %d submitted twice, %d flagged as ambiguous" % (
-                    conversation + (n, ambiguous[conversation])))
+                self.fault("duplicate", "%s>%s: %d submitted twice, %d flagged as ambiguous: %s" % (
+                    conversation + (n, ambiguous[conversation], ", ".join(again[conversation]))))
         return waiting
 
     def check_lost(self, acked, arrived, refused, waiting):
@@ -514,6 +516,11 @@ def play(cls, seconds, seed, pause=(0.3, 1.5)):
         problems = account.check() + [("stuck", x) for x in late]
         if not account.notes["acknowledged"]:
             problems.append(("stuck", "nothing was acknowledged at all"))
+        if problems:
+            with open(os.path.join(work, "clients.log"), "w") as f:
+                for c in list(run.clients.values()) + list(run.offline.values()):
+                    for when, text in c.events:
+                        f.write("%8.3f %s %s\n" % (when - world.began, c.user, text))
         return report(world, account, problems)
     finally:
         world.stop()

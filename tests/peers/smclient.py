@@ -210,7 +210,8 @@ class SmClient:
             e = await s.next(10)
             if e.tag == NS["sm"] + "resumed":
                 self.resumed += 1
-                self.note("resumed h=%s" % e.get("h"))
+                self.note("resumed h=%s; acknowledged until now %d, sent after that: %d" % (
+                    e.get("h"), self.h_out, self.sent))
                 self.acknowledge(int(e.get("h")))
                 self.sent = 0
                 self.go_online()
@@ -221,7 +222,8 @@ class SmClient:
         await self.bind(s)
 
     def resume_failed(self, h):
-        self.note("failed h=%s" % h)
+        self.note("failed h=%s; acknowledged until now %d, sent after that: %s" % (
+            h, self.h_out, [k if k else t[:12] for k, t in self.unacked[:self.sent]]))
         if h is None:
             self.failed_plain += 1
             self.violations.append("<failed/> without h for a session that was enabled")
@@ -242,7 +244,7 @@ class SmClient:
             raise StreamClosed("enable: %s" % ET.tostring(e))
         self.resume_id, self.h_in, self.h_out, self.sent = e.get("id"), 0, 0, 0
         self.unacked.insert(0, (None, "<presence/>"))
-        self.note("bound")
+        self.note("bound, %s" % self.resume_id)
         self.go_online()
 
     def go_online(self):

@@ -38,6 +38,8 @@ int c2s_verdict(const struct c2s *c)
 
 void c2s_fail(struct c2s *c, const char *condition, struct sl text, struct sl extra)
 {
+	if (c->st.as)
+		as_note_acked(c->st.as); /* before our words are outstanding */
 	c->error = (struct c2s_error){ condition, text, extra };
 	fsm_raise(&c->st.f, C2S_EV_ERROR);
 }

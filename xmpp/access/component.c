@@ -31,6 +31,8 @@ static int verdict(const struct comp *c)
 
 void comp_fail(struct comp *c, const char *condition, struct sl text)
 {
+	if (c->st.as)
+		as_note_acked(c->st.as); /* before our words are outstanding */
 	c->condition = condition;
 	c->text = text;
 	c->extra = SL_NULL;
@@ -184,6 +186,8 @@ static void on_close(void *self)
 {
 	struct comp *c = self;
 
+	if (c->st.as)
+		as_note_acked(c->st.as);
 	fsm_event(&c->st.f, COMP_EV_CLOSE, NULL);
 }
 

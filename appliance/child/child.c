@@ -20,6 +20,7 @@
 #include "appliance/base/log.h"
 #include "appliance/child/args.h"
 #include "appliance/child/frame.h"
+#include "appliance/child/jail.h"
 #include "appliance/child/signals.h"
 #include "appliance/loop/conn.h"
 
@@ -47,6 +48,7 @@ struct child {
 	struct buf in;
 	struct signals signals;
 	struct loop_task first_look;
+	int lock_fd;          /* of the state folder */
 	pthread_mutex_t lock; /* out, reqs */
 	struct buf out;
 	struct list reqs;
@@ -251,6 +253,7 @@ static void dispatch(struct child *c, struct child_req *r, const char *command, 
 	child_fail(r, E_UNSUPPORTED, "%s does not know the command %.60s", c->def->name, command);
 }
 
+/* Takes msg. */
 static void on_request(struct child *c, json_t *msg)
 {
 	const char *command = json_string_value(json_object_get(msg, "command"));
@@ -259,6 +262,7 @@ static void on_request(struct child *c, json_t *msg)
 
 	if (strcmp(command, "stop") == 0) {
 		c->stop_id = id;
+		json_decref(msg);
 		stop(c);
 		return;
 	}
@@ -269,11 +273,12 @@ static void on_request(struct child *c, json_t *msg)
 	struct child_req *r = json_is_object(args) ? calloc(1, sizeof(*r)) : NULL;
 	if (!r) {
 		answer(c, id, frame_error(id, E_SYNTAX, "args must be an object"));
+		json_decref(msg);
 		return;
 	}
 	r->c = c;
 	r->id = id;
-	r->msg = json_incref(msg);
+	r->msg = msg; /* all of it: another thread may drop the last reference at any time */
 	pthread_mutex_lock(&c->lock);
 	list_init(&r->node);
 	list_append(&c->reqs, &r->node);
@@ -293,16 +298,20 @@ static void on_cancel(struct child *c, uint64_t id)
 	pthread_mutex_unlock(&c->lock);
 }
 
+/* Takes msg. */
 static void on_msg(struct child *c, json_t *msg)
 {
 	const json_t *cancel = json_object_get(msg, "cancel");
 
+	if (!cancel && frame_id(msg) && json_is_string(json_object_get(msg, "command"))) {
+		on_request(c, msg);
+		return;
+	}
 	if (cancel)
 		on_cancel(c, (uint64_t)json_integer_value(cancel));
-	else if (frame_id(msg) && json_is_string(json_object_get(msg, "command")))
-		on_request(c, msg);
 	else
 		log_ev(LOG_L_ERROR, "child.message.strange");
+	json_decref(msg);
 }
 
 static void take_msgs(struct child *c)
@@ -311,10 +320,8 @@ static void take_msgs(struct child *c)
 	json_t *msg;
 	int rc;
 
-	while ((rc = frame_take(&c->in, FRAME_CHILD_MAX, &msg, &e)) > 0) {
+	while ((rc = frame_take(&c->in, FRAME_CHILD_MAX, &msg, &e)) > 0)
 		on_msg(c, msg);
-		json_decref(msg);
-	}
 	if (rc < 0) {
 		log_ev(LOG_L_ERROR, "child.frame.bad", KE(&e));
 		if (c->conn)
@@ -418,6 +425,7 @@ static struct child *child_new(const struct child_def *def, void *self)
 		return NULL;
 	c->def = def;
 	c->self = self;
+	c->lock_fd = -1;
 	buf_init(&c->in, FRAME_CHILD_MAX + 4);
 	buf_init(&c->out, OUT_MAX_OCTETS);
 	list_init(&c->reqs);
@@ -444,6 +452,8 @@ int child_start(const struct child_def *def, void *self, struct child **c_r, str
 		rc = wait_config(c, &msg, e);
 	if (rc == 0)
 		rc = first_config(c, msg, e);
+	if (rc == 0)
+		rc = jail_lock(c->cfg, def->who, &c->lock_fd, e);
 	json_decref(msg);
 	if (rc < 0) {
 		child_failed(c, e);
@@ -552,6 +562,8 @@ void child_free(struct child **cp)
 	config_unref(&c->first_cfg);
 	frame_buf_free(&c->in);
 	frame_buf_free(&c->out);
+	if (c->lock_fd >= 0)
+		close(c->lock_fd);
 	pthread_mutex_destroy(&c->lock);
 	free(c);
 }

@@ -50,9 +50,10 @@ struct child_def {
 	void (*stop)(void *self);
 };
 
-/* Sets the log up, checks descriptor 3, waits for the configuration (30 s). E_STATE: not started by
- * tandemd (text says so); E_TIMEOUT; E_SYNTAX and others: configuration refused (tandemd was told).
- */
+/* Sets the log up, checks descriptor 3, waits for the configuration (30 s), and locks the state
+ * folder (a predecessor may still be committing: 20 s). E_STATE: not started by tandemd (text says
+ * so); E_TIMEOUT; E_BUSY: the folder is in use; E_SYNTAX and others: configuration refused (tandemd
+ * was told). */
 int child_start(const struct child_def *def, void *self, struct child **c_r, struct err *e);
 const struct config *child_config(const struct child *c);
 int child_attach(struct child *c, struct loop *l, struct err *e);

@@ -3,19 +3,26 @@
  * The folder is entered by its descriptor before the user changes: a checkout below a home
  * directory of mode 0700 could not be reached afterwards. */
 #include "appliance/child/child.h"
+#include "appliance/child/jail.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <grp.h>
 #include <pwd.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "appliance/base/log.h"
 #include "appliance/child/sys.h"
+
+/* What a predecessor may take to commit and exit. */
+#define LOCK_WAIT_MS 20000
+#define LOCK_STEP_MS 20
 
 static const char *who_name(enum config_who who)
 {
@@ -104,6 +111,35 @@ int jail_core_socket(const struct config *cfg, enum config_who translator, char 
 		return rc;
 	if ((size_t)snprintf(dst, cap, "%s/%s", dir, JAIL_CORE_SOCKET) >= cap)
 		return err_set(e, E_TOOBIG, NULL, "state_dir is too long for a socket in it");
+	return 0;
+}
+
+int jail_lock(const struct config *cfg, enum config_who who, int *fd_r, struct err *e)
+{
+	char path[256];
+	int fd, rc = own_folder(cfg, who, path, sizeof(path) - 8, e);
+
+	if (rc < 0)
+		return rc;
+	snprintf(path + strlen(path), 8, "/lock");
+	fd = open(path, O_RDWR | O_CREAT, 0600);
+	if (fd < 0)
+		return err_errno(e, E_IO, "cannot open %.120s", path);
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	for (int waited_ms = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited_ms += LOCK_STEP_MS) {
+		if ((errno != EWOULDBLOCK && errno != EINTR) || waited_ms >= LOCK_WAIT_MS) {
+			rc = errno == EWOULDBLOCK
+				     ? err_set(e, E_BUSY, NULL,
+					       "another process is using %.120s: is a second Tandem "
+					       "running with this state_dir?",
+					       path)
+				     : err_errno(e, E_IO, "cannot lock %.120s", path);
+			close(fd);
+			return rc;
+		}
+		poll(NULL, 0, LOCK_STEP_MS);
+	}
+	*fd_r = fd;
 	return 0;
 }
 

@@ -484,6 +484,10 @@ static int teardown(void **state)
 					     "cannot-serve",
 					     "refuse-reload",
 					     "trace-cancelled",
+					     "core/lock",
+					     "core",
+					     "sms/lock",
+					     "sms",
 					     "environment-not-clean" };
 	char path[256];
 
@@ -495,7 +499,7 @@ static int teardown(void **state)
 	}
 	for (size_t i = 0; i < ARRAY_LEN(names); i++) {
 		path_in(path, names[i]);
-		unlink(path);
+		remove(path);
 	}
 	return rmdir(dir);
 }

@@ -154,13 +154,14 @@ class PowerCutWorld(TandemWorld):
         self.log = os.path.join(work, "powercut")
         self.state = os.path.join(work, "run", "state")
         os.makedirs(self.log)
+        os.chmod(self.log, 0o777)       # the shim writes after the process has given up root
         os.makedirs(self.state)
         self.shim = os.path.join(BUILD, "tests/peers/powercut_preload.so")
-        super().__init__(rng, work, {"LD_PRELOAD": self.shim, "POWERCUT_DIR": self.state,
-                                     "POWERCUT_LOG": self.log})
+        super().__init__(rng, work, {"LD_PRELOAD": self.shim, "TANDEM_POWERCUT_DIR": self.state,
+                                     "TANDEM_POWERCUT_LOG": self.log})
 
     def targets(self):
-        return {"power": 3, "smsc": 1, "smsc-reset": 1, "client": 1}
+        return {"power": 5, "smsc": 1, "smsc-reset": 1, "client": 1}
 
     def kill(self, what):
         if what != "power":

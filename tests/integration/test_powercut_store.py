@@ -30,8 +30,8 @@ class Disk:
         self.dir, self.log = str(path / "disk"), str(path / "log")
         os.mkdir(self.dir)
         os.mkdir(self.log)
-        self.env = {**os.environ, "POWERCUT_DIR": self.dir, "POWERCUT_LOG": self.log,
-                    "POWERCUT_ENTRIES": entries, "LD_PRELOAD": peer("powercut_preload.so")}
+        self.env = {**os.environ, "TANDEM_POWERCUT_DIR": self.dir, "TANDEM_POWERCUT_LOG": self.log,
+                    "TANDEM_POWERCUT_ENTRIES": entries, "LD_PRELOAD": peer("powercut_preload.so")}
 
     def path(self, name):
         return os.path.join(self.dir, name)

@@ -1,8 +1,8 @@
 /* powercut.h - the format of the logs that powercut_preload.so writes and powercut_restore reads.
  *
- * $POWERCUT_LOG/<inode>.undo   what each write since the file's last sync has overwritten
- * $POWERCUT_LOG/names          directory entries made, removed and renamed, and syncs of
- * directories $POWERCUT_LOG/<inode>.file   a second link of each followed file, which keeps it when
+ * $TANDEM_POWERCUT_LOG/<inode>.undo   what each write since the file's last sync has overwritten
+ * $TANDEM_POWERCUT_LOG/names          directory entries made, removed and renamed, and syncs of
+ * directories $TANDEM_POWERCUT_LOG/<inode>.file   a second link of each followed file, which keeps it when
  * it is removed */
 #ifndef TANDEM_TESTS_PEERS_POWERCUT_H
 #define TANDEM_TESTS_PEERS_POWERCUT_H

@@ -2,17 +2,17 @@
  * overwritten until it is synced, so that powercut_restore can bring files back to what a disk
  * would hold after the power failed.
  *
- *   POWERCUT_DIR=/abs/dir POWERCUT_LOG=/abs/log LD_PRELOAD=.../powercut_preload.so program ...
- *   kill -9 program; powercut_restore /abs/dir /abs/log
+ *   TANDEM_POWERCUT_DIR=/abs/dir TANDEM_POWERCUT_LOG=/abs/log LD_PRELOAD=.../powercut_preload.so
+ * program ... kill -9 program; powercut_restore /abs/dir /abs/log
  *
- * Files below POWERCUT_DIR are followed through open, write, pwrite, ftruncate, fallocate, fsync,
- * fdatasync, rename and unlink, also after chroot and in children. Undo data is appended before the
- * write is made, and dropped when the sync has returned, so a kill at any instruction leaves a
- * state that can be restored. A directory entry is durable when its directory was synced
- * (POWERCUT_ENTRIES=file: or the file itself, as ext4 and xfs do it). Not followed: stdio, mmap (a
- * shared writable map of a followed file ends the process, as it would be missed), making and
- * removing directories, links; *-shm (rebuilt) and *.log (for people). Log and directory are on one
- * file system. */
+ * Files below TANDEM_POWERCUT_DIR are followed through open, write, pwrite, ftruncate, fallocate,
+ * fsync, fdatasync, rename and unlink, also after chroot and in children. Undo data is appended
+ * before the write is made, and dropped when the sync has returned, so a kill at any instruction
+ * leaves a state that can be restored. A directory entry is durable when its directory was synced
+ * (TANDEM_POWERCUT_ENTRIES=file: or the file itself, as ext4 and xfs do it). Not followed: stdio,
+ * mmap (a shared writable map of a followed file ends the process, as it would be missed), making
+ * and removing directories, links; *-shm (rebuilt) and *.log (for people). Log and directory are on
+ * one file system. */
 #include "tests/peers/powercut.h"
 
 #include <dlfcn.h>
@@ -64,8 +64,8 @@ static int move_up(int fd)
 
 __attribute__((constructor)) static void start(void)
 {
-	const char *d = getenv("POWERCUT_DIR"), *l = getenv("POWERCUT_LOG"),
-		   *by = getenv("POWERCUT_ENTRIES");
+	const char *d = getenv("TANDEM_POWERCUT_DIR"), *l = getenv("TANDEM_POWERCUT_LOG"),
+		   *by = getenv("TANDEM_POWERCUT_ENTRIES");
 	struct stat st;
 	int fd;
 

@@ -10,11 +10,14 @@
 /* A pause that a rate limit asks for is cut into pieces of this, so that a new limit is felt soon.
  */
 #define RATE_PAUSE_MAX_MS 1000u
-/* A stream that has been silent for this long gives its parser back: soon when many have one, so
- * that a thousand logins in a second do not leave a thousand parsers' holes in the heap. */
+/* A stream that has been silent for this long gives its parser back. Soon when many have one; and
+ * at once after a login, so that a thousand logins in a second do not leave the holes of a thousand
+ * parsers between what stays. */
 #define PARK_AFTER_MS   5000u
 #define PARK_SOON_MS    200u
+#define PARK_YOUNG_MS   20u
 #define PARK_SOON_ABOVE 64u
+#define YOUNG_STANZAS   8u
 
 /* ---- parser and connection callbacks
  * ------------------------------------------------------------- */
@@ -46,7 +49,9 @@ static const struct xml_stream_ops parser_ops = { .on_open = x_open,
 
 static uint64_t park_after_ms(const struct stream *s)
 {
-	return access_of(s->w)->nparsers > PARK_SOON_ABOVE ? PARK_SOON_MS : PARK_AFTER_MS;
+	if (access_of(s->w)->nparsers <= PARK_SOON_ABOVE)
+		return PARK_AFTER_MS;
+	return s->stanzas < YOUNG_STANZAS ? PARK_YOUNG_MS : PARK_SOON_MS;
 }
 
 static void has_parser(struct stream *s, bool has)

@@ -5,6 +5,7 @@ import re
 import pytest
 import slixmpp
 
+from smclient import Stream
 from xmpp_peer import LoginFailed, Peer, in_loop, login
 
 MECHANISMS = ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS",
@@ -246,6 +247,17 @@ async def test_resume_after_the_cable_was_cut(tandem, account):
         assert m["body"] == "meanwhile %d" % n
     a.send_message(x.jid, "after", mtype="chat")
     assert (await b.message())["body"] == "after"
+
+
+@in_loop
+async def test_ipv6(tandem, account):
+    with open("/proc/net/if_inet6") as f:
+        assert "00000000000000000000000000000001" in f.read(), "no ::1 on this machine"
+    for port in (tandem.tls_port, tandem.port):
+        s = await Stream.open("::1", port, tls=port == tandem.tls_port)
+        features = await s.header(tandem.domain)
+        assert [e for e in features if e.tag.endswith("mechanisms" if port == tandem.tls_port else "starttls")]
+        s.close()
 
 
 @in_loop

@@ -1,5 +1,6 @@
 """External components (XEP-0114) with slixmpp, and our translator as a component of Prosody."""
 import asyncio
+import os
 import socket
 
 import pytest
@@ -7,6 +8,7 @@ import slixmpp
 
 from servers import Prosody, wait_for
 from smsc import Smsc
+from tandem import Tandem
 from xmpp_peer import in_loop, login
 
 
@@ -80,3 +82,56 @@ def test_component_refusals(tandem):
     p = tandem.ctl("component", "add", "lock.localhost", "--secret-stdin", stdin="x\n", check=False)
     assert p.returncode == 1
     tandem.ctl("component", "delete", "lock.localhost")
+
+
+@pytest.fixture
+def beside_prosody():
+    """Our translator as a plain XEP-0114 component of Prosody: (tandem, prosody, smsc)."""
+    prosody = Prosody(components=[("sms.localhost", "prosody secret")])
+    prosody.accounts(["pat"], "pw")
+    prosody.start()
+    t, smsc = Tandem(), Smsc(password="p", dlr=1)
+    secret = os.path.join(t.dir, "prosody.secret")
+    with open(secret, "w") as f:
+        f.write("prosody secret\n")
+    os.chmod(secret, 0o600)
+    t.write_config("sms", server='"127.0.0.1:%d"' % prosody.component_port,
+                   server_secret_file='"%s"' % secret)
+    try:
+        t.start()
+        # Custody is the translator's alone there, and so are the numbers.
+        t.user_add("pat", "pw", "+14445550001")
+        t.link_add("smsc", smsc, prefixes="+1999")
+        smsc.wait_bound()
+        yield t, prosody, smsc
+    finally:
+        t.stop()
+        smsc.stop()
+        prosody.stop()
+
+
+@in_loop
+async def test_translator_beside_prosody(beside_prosody):
+    t, prosody, smsc = beside_prosody
+
+    class Pat:
+        user, password, domain, jid = "pat", "pw", "localhost", "pat@localhost"
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, wait_for, lambda: t.status()["sms"]["core"] == "up",
+                               "connected to Prosody")
+    p = await login(prosody, Pat)
+    m = p.make_message("+19990001@sms.localhost", "through prosody", mtype="chat")
+    m["request_receipt"] = True
+    m.send()
+    r = await p.message(lambda m: m["receipt"])
+    assert r["receipt"] == m["id"] and smsc.submits()[0].text == "through prosody"
+    smsc.mo("19990001", "14445550001", "an answer")
+    assert (await p.message(lambda m: m["body"]))["body"] == "an answer"
+    # Prosody is away: what the SMSC delivered meanwhile waits with us.
+    p.kill()
+    await loop.run_in_executor(None, prosody.process.stop)
+    smsc.mo("19990001", "14445550001", "while prosody was away")
+    await loop.run_in_executor(None, wait_for, lambda: smsc.stats()["mo_ok"] == 2, "MO answered")
+    await loop.run_in_executor(None, prosody.start)
+    p = await login(prosody, Pat)
+    assert (await p.message(lambda m: m["body"]))["body"] == "while prosody was away"

@@ -122,6 +122,17 @@ async def test_import_verifiers(tandem, tmp_path):
     await login(tandem, B)
 
 
+def test_import_passwords(tandem, tmp_path):
+    """20,000 accounts with passwords in 60 s; here a twentieth (make bench T=import has all of them)."""
+    path = tmp_path / "users.csv"
+    with open(path, "w") as f:
+        for n in range(1000):
+            f.write("pw%d@%s,password %d\n" % (n, tandem.domain, n))
+    start = time.monotonic()
+    tandem.ctl("user", "import", str(path))
+    assert time.monotonic() - start < 3 * slow() + 1
+
+
 def slow():
     """The machine is shared: a limit of time is stretched by what else runs."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

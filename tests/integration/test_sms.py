@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -315,9 +316,13 @@ async def test_wireshark_reads_what_we_send(tandem, account, link, tmp_path):
                     str(tmp_path / "tshark.log"))
     await elsewhere(shark.until, lambda: "Capturing" in shark.output() and os.path.exists(capture),
                     "tshark captures", 20)
-    await asyncio.sleep(0.5)            # it says so a moment before it does
-    x.smsc.reset()                      # so that the bind is seen, too
-    await elsewhere(x.smsc.wait_bound)
+    def seen():
+        """It says that it captures a moment before it does: bind again until it has seen that."""
+        x.smsc.reset()
+        x.smsc.wait_bound()
+        time.sleep(0.3)
+        return os.path.getsize(capture) > 700
+    await elsewhere(wait_for, seen, "tshark sees a bind", 20)
     me = account(number=True)
     a = await login(tandem, me)
     for body in ("plain", EURO_TEXT, "\u043f\u0440\u0438\u0432\u0435\u0442", "long " * 60):
@@ -325,6 +330,13 @@ async def test_wireshark_reads_what_we_send(tandem, account, link, tmp_path):
         await a.message(lambda m: m["receipt"] == mid)
     x.smsc.mo(x.number()[1:], me.number[1:], "back")
     await a.message(lambda m: m["body"] == "back")
+    # dumpcap hands over what it has in portions: this last one has come when all others have.
+    x.smsc.mo(x.number()[1:], me.number[1:], "end of the capture")
+
+    def written():
+        with open(capture, "rb") as f:
+            return b"end of the capture" in f.read()
+    await elsewhere(wait_for, written, "the capture is complete", 20)
     # Only tshark: it stops dumpcap, which then writes what it has.
     os.kill(shark.pid, signal.SIGINT)
     await elsewhere(shark.proc.wait, 20)

@@ -155,6 +155,7 @@ class SmClient:
         self.h_out = 0              # what the server has acknowledged of this session's count
         self.sent = 0               # of unacked: how many were written to the present stream
         self.h_in = 0
+        self.messages_of_session = 0
         self.resume_id = None
         self.received = []          # Received
         self.stream_ends = {}       # number of a stream -> when it broke
@@ -194,7 +195,9 @@ class SmClient:
             self.violations.append("h=%d acknowledges %d stanzas, only %d were sent"
                                    % (h, count, self.sent))
             count = self.sent
-        self.acknowledged += [key for key, _ in self.unacked[:count] if key is not None]
+        keys = [key for key, _ in self.unacked[:count] if key is not None]
+        self.acknowledged += keys
+        self.messages_of_session += len(keys)
         del self.unacked[:count]
         self.sent -= count
         self.h_out = h
@@ -226,7 +229,10 @@ class SmClient:
             h, self.h_out, [k if k else t[:12] for k, t in self.unacked[:self.sent]]))
         if h is None:
             self.failed_plain += 1
-            self.violations.append("<failed/> without h for a session that was enabled")
+            # It may have enabled the session and not stored it yet; but then it has promised nothing.
+            if self.messages_of_session:
+                self.violations.append("<failed/> without h, after it had acknowledged %d messages"
+                                       % self.messages_of_session)
         else:
             self.failed_h += 1
             self.acknowledge(int(h))
@@ -242,6 +248,7 @@ class SmClient:
         e = await s.next(10)
         if e.tag != NS["sm"] + "enabled":
             raise StreamClosed("enable: %s" % ET.tostring(e))
+        self.messages_of_session = 0
         self.resume_id, self.h_in, self.h_out, self.sent = e.get("id"), 0, 0, 0
         self.unacked.insert(0, (None, "<presence/>"))
         self.note("bound, %s" % self.resume_id)

@@ -275,6 +275,22 @@ static void test_component_resend(void **state)
 	rh_free(&h);
 }
 
+/* CUST-8: a custody id that a client made up does not reach the component. */
+static void test_forged_custody(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "attach gw.localhost sm\nattach irc.localhost\nlogin alice/a\n"
+		  "alice/a > <message to='+1@gw.localhost' type='chat' id='1'><custody xmlns='urn:tandem:custody:0' id='666'/><body>x</body></message>\n"
+		  "gw.localhost ! <message type='chat'><custody xmlns='urn:tandem:custody:0' id='666'/></message>\n"
+		  "gw.localhost < <message type='chat' id='1'><custody xmlns='urn:tandem:custody:0' id='*'/></message>\n"
+		  "alice/a > <message to='x@irc.localhost' type='chat' id='2'><custody xmlns='urn:tandem:custody:0' id='666'/><body>x</body></message>\n"
+		  "irc.localhost ! <message type='chat'><custody xmlns='urn:tandem:custody:0'/></message>\n"
+		  "irc.localhost < <message type='chat' id='2'/>\n");
+	rh_free(&h);
+}
+
 /* CUST-8: many rows are sent a window at a time, in order, and what comes meanwhile comes after. */
 static void test_component_window(void **state)
 {
@@ -592,19 +608,23 @@ static void test_store_fails(void **state)
 static void test_ack_before_commit(void **state)
 {
 	struct rh *h = begin(2);
+	const struct worker *sender;
+	uint64_t id[2];
 
 	(void)state;
 	RH_RUN(h, "login alice/a sm\nlogin bob/b\n" ON("bob/b", "0")
 		  "hold\n"
-		  "alice/a > " MSG("bob@localhost", "1") "\n"
-		  "alice/a > " MSG("bob@localhost", "2") "\n"
-		  "bob/b < " GOT("1") "\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n");
+	sender = rh_session(h, "alice/a")->w;
+	id[0] = sender->last_id;
+	RH_RUN(h, "alice/a > " MSG("bob@localhost", "2") "\n");
+	id[1] = sender->last_id;
+	RH_RUN(h, "bob/b < " GOT("1") "\n"
 		  "bob/b < " GOT("2") "\n"
 		  "ack bob/b\n");
 	/* until the writer has deleted them no page may bring them again */
 	for (unsigned i = 0; i < 2; i++)
-		assert_non_null(mail_find(rh_session(h, "bob/b")->w,
-					  rh_session(h, "alice/a")->w->last_id - i));
+		assert_non_null(mail_find(rh_session(h, "bob/b")->w, id[i]));
 	RH_RUN(h, "release\n"
 		  "h alice/a 2\n"
 		  "settle\n"
@@ -625,6 +645,7 @@ int main(void)
 		cmocka_unit_test(test_undelivered),
 		cmocka_unit_test(test_undelivered_without_a_row),
 		cmocka_unit_test(test_component_resend),
+		cmocka_unit_test(test_forged_custody),
 		cmocka_unit_test(test_component_window),
 		cmocka_unit_test(test_component_outbox),
 		cmocka_unit_test(test_bounce),

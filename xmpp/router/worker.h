@@ -75,7 +75,7 @@ struct core_config {
 	/* Where TLS comes first: knows all hosts by name. A reference of the snapshot's; may be
 	 * NULL. */
 	struct tls_ctx *tls_first;
-	bool tls_required;     /* c2s */
+	bool tls_required; /* c2s */
 	uint32_t scram_iterations;
 	struct sl mechanisms; /* space-separated, offered in this order */
 	struct arena *arena;  /* all text above */

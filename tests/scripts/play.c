@@ -28,6 +28,7 @@ struct play {
 	struct vars vars;
 	struct peer peer[PEERS_MAX];
 	unsigned npeers;
+	uint64_t clock_ms;
 	char error[4096];
 	struct buf log;
 };
@@ -443,6 +444,14 @@ static int command(struct play *p, struct sl line)
 		sl_to_u64(rest, 60000, &ms);
 		usleep((useconds_t)ms * 1000);
 		return 0;
+	}
+	if (sl_eq(cmd, SL("clock"))) {
+		p->clock_ms = clock_mono_ms();
+		return 0;
+	}
+	if (sl_eq(cmd, SL("atleast"))) {
+		sl_to_u64(rest, 60000, &ms);
+		return clock_mono_ms() - p->clock_ms >= ms ? 0 : fail(p, "that was too fast");
 	}
 	if (sl_eq(cmd, SL("restart"))) {
 		core_rig_stop(&p->rig);

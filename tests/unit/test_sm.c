@@ -101,10 +101,11 @@ static void test_commit_fails(void **state)
 
 	UNUSED(state);
 	enable();
+	heard("<presence/>", "");
 	ar.hold = true;
 	heard(message, "");
 	heard(message, "");
-	heard("<r " SM "/>", "<a " SM " h='0'/>");
+	heard("<r " SM "/>", "<a " SM " h='1'/>");
 	ar.held[0]->done(ar.held[0], E_IO);
 	ar.held[1]->done(ar.held[1], 0);
 	ar.nheld = 0;
@@ -113,6 +114,7 @@ static void test_commit_fails(void **state)
 	assert_non_null(strstr(got, "<internal-server-error"));
 	assert_null(strstr(got, "<a "));
 	assert_int_equal(ar.nended, 1);
+	assert_int_equal(ar.sm_put_h, 1); /* the presence before them */
 }
 
 static void test_ends_before_commit(void **state)

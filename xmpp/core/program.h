@@ -33,7 +33,6 @@ extern const struct child_command core_commands[];
 
 /* Refuses while the program is ending: true, and r has been failed. */
 bool control_refused(struct program *p, struct child_req *r);
-const char *control_code_text(int rc);
 
 void control_user_add(void *self, struct child_req *r, json_t *args);
 void control_user_get(void *self, struct child_req *r, json_t *args);

@@ -83,8 +83,8 @@ class TandemWorld(World):
             self.smsc.stop()
 
     def targets(self):
-        return {"tandem-core": 4, "tandem-sms": 4, "tandemd": 2, "everything": 2, "smsc": 2,
-                "smsc-reset": 2, "client": 2}
+        return {"tandem-core": 4, "tandem-sms": 4, "tandemd": 3, "everything": 2, "smsc": 2,
+                "smsc-reset": 2, "client": 2, "restart": 2}
 
     def kill(self, what):
         """Kill it and see to it that it comes back."""
@@ -94,6 +94,9 @@ class TandemWorld(World):
             self.smsc.start()
         elif what == "smsc-reset":
             self.smsc.reset()
+        elif what == "restart":     # an orderly end has its own ways to lose count
+            name = self.rng.choice(("tandem-core", "tandem-sms"))
+            return self.tandem.ctl("restart", name, check=False).returncode == 0
         elif what in ("tandem-core", "tandem-sms"):
             pid = self.tandem.pid_of(what)
             if not pid:

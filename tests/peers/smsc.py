@@ -108,8 +108,11 @@ class Smsc:
 
     def kill(self):
         self.process.stop(9)
-        self.process.proc.stdin.close()
-        self.process.proc.stdout.close()
+        for pipe in (self.process.proc.stdin, self.process.proc.stdout):
+            try:
+                pipe.close()
+            except OSError:         # a command that it did not read
+                pass
 
     def stop(self):
         self.kill()

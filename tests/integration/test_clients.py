@@ -5,7 +5,7 @@ import re
 import pytest
 import slixmpp
 
-from smclient import Stream
+from smclient import SmClient, Stream
 from xmpp_peer import LoginFailed, Peer, in_loop, login
 
 MECHANISMS = ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256-PLUS",
@@ -247,6 +247,37 @@ async def test_resume_after_the_cable_was_cut(tandem, account):
         assert m["body"] == "meanwhile %d" % n
     a.send_message(x.jid, "after", mtype="chat")
     assert (await b.message())["body"] == "after"
+
+
+@in_loop
+async def test_sent_again_with_its_origin_id(tandem, account):
+    """CUST-5: what was committed is recognised by (sender, origin-id), and by nothing else."""
+    x = account()
+    a, b = SmClient("127.0.0.1", tandem.tls_port, x.user, x.password, x.domain), account()
+    a.start()
+    receiver = await login(tandem, b)
+    message = "<message to='%s' type='chat' id='same'><body>%s</body>%s</message>"
+    origin = "<origin-id xmlns='urn:xmpp:sid:0' id='o1'/>"
+    for body, extra in (("once", origin), ("once", origin), ("twice", ""), ("twice", ""), ("end", "")):
+        a.send(body, message % (b.jid, body, extra))
+    seen = []
+    while "end" not in seen:
+        seen.append((await receiver.message())["body"])
+    assert seen == ["once", "twice", "twice", "end"]
+    await asyncio.wait_for(asyncio.shield(until(lambda: len(a.acknowledged) == 5)), 10)
+    # And in a later session, too.
+    await a.stop()
+    again = SmClient("127.0.0.1", tandem.tls_port, x.user, x.password, x.domain)
+    again.start()
+    again.send("once", message % (b.jid, "once", origin))
+    again.send("end", message % (b.jid, "end", ""))
+    assert (await receiver.message())["body"] == "end"
+    await again.stop()
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.02)
 
 
 @in_loop

@@ -7,14 +7,14 @@
  *	stats			counts, as JSON
  *	set NAME VALUE		a setting, see settings[]
  *	reset			break all connections
- *	mo FROM TO DCS ESM HEX	a short message to a bound client, queued until it is answered with
- *status 0 raw HEX			octets to all bound connections
+ *	mo FROM TO DCS ESM HEX	a short message to a bound client, until it is answered
+ *	raw HEX			octets to all bound connections
  *
  * Every submit_sm is a line in the log before it is answered, tab-separated: "submit", time in ns,
- *connection, message id, source, destination, esm_class, data_coding, registered_delivery, status,
- *user data in hex (message_payload when that was used). Every mobile-originated message that was
- *answered is a line too: "mo", time, connection, source, destination, status, hex. The log is
- *appended to, so that it survives kill -9 and a restart.
+ * connection, message id, source, destination, esm_class, data_coding, registered_delivery, status,
+ * user data in hex (message_payload when that was used). Every mobile-originated message is a line
+ * when it is sent ("sent") and when it is answered ("mo"): time, connection, source, destination,
+ * status, hex. The log is appended to, so that it survives kill -9 and a restart.
  *
  * It is not Tandem's code: a fault of our codec is not hidden by being made twice. */
 #include <arpa/inet.h>
@@ -378,6 +378,14 @@ static size_t deliver_body(uint8_t *b, const char *source, const char *destinati
 	return at + n;
 }
 
+static void log_deliver(const char *what, const struct conn *c, const struct mo *m, uint32_t status)
+{
+	log_room(m->text_n);
+	s.nlog += (size_t)sprintf(s.log + s.nlog, "%s\t%" PRIu64 "\t%u\t%s\t%s\t%u\t", what,
+				  now_ns(), c->number, m->source, m->destination, status);
+	log_hex(m->data + m->text_at, m->text_n);
+}
+
 static void mo_send(void)
 {
 	struct conn *c = receiver();
@@ -388,6 +396,8 @@ static void mo_send(void)
 		m->seq = ++c->seq;
 		m->conn = c->number;
 		s.receipts += m->receipt;
+		if (!m->receipt)
+			log_deliver("sent", c, m, 0);
 		pdu(c, DELIVER_SM, 0, m->seq, m->data, m->n);
 	}
 }
@@ -422,11 +432,7 @@ static void deliver_answered(struct conn *c, uint32_t seq, uint32_t status)
 		if (m->receipt) {
 			*(status ? &s.receipts_bad : &s.receipts_ok) += 1;
 		} else {
-			log_room(m->text_n);
-			s.nlog += (size_t)sprintf(s.log + s.nlog,
-						  "mo\t%" PRIu64 "\t%u\t%s\t%s\t%u\t", now_ns(),
-						  c->number, m->source, m->destination, status);
-			log_hex(m->data + m->text_at, m->text_n);
+			log_deliver("mo", c, m, status);
 			*(status ? &s.mo_bad : &s.mo_ok) += 1;
 		}
 		if (s.mo_end == &m->next)
@@ -806,6 +812,7 @@ static void turn(int ln)
 {
 	struct epoll_event ev[64];
 	int wait = run_due();
+	log_flush();
 	for (unsigned i = 0; i < s.nconn; i++)
 		flush(s.conn[i]);
 	int n = epoll_wait(s.ep, ev, 64, wait);

@@ -95,9 +95,9 @@ class Smsc:
     def submits(self):
         return [Submit(f) for f in self.lines("submit")]
 
-    def mos(self):
-        """(source, destination, status, data)"""
-        return [(f[3], f[4], int(f[5]), bytes.fromhex(f[6])) for f in self.lines("mo")]
+    def mos(self, kind="mo"):
+        """(source, destination, status, data) of what was answered, or of what was "sent"."""
+        return [(f[3], f[4], int(f[5]), bytes.fromhex(f[6])) for f in self.lines(kind)]
 
     def wait_bound(self, timeout=30):
         return wait_for(lambda: self.stats()["bound"], "a client binds to the SMSC", timeout)
@@ -108,8 +108,11 @@ class Smsc:
 
     def kill(self):
         self.process.stop(9)
-        self.process.proc.stdin.close()
-        self.process.proc.stdout.close()
+        for pipe in (self.process.proc.stdin, self.process.proc.stdout):
+            try:
+                pipe.close()
+            except OSError:         # a command that it did not read
+                pass
 
     def stop(self):
         self.kill()

@@ -412,20 +412,25 @@ void sm_end(struct asession *as, bool keep)
 {
 	struct sm *sm = as->sm;
 	struct list *l;
+	bool pending = false;
 
 	while ((l = list_pop(&sm->places))) {
 		struct sm_place *p = LIST_ENTRY(l, struct sm_place, node);
 
-		if (p->committed)
+		if (p->committed) {
 			free(p);
-		else
+		} else {
 			p->as = NULL;
+			pending = true;
+		}
 	}
 	if (!as->is_component && sm->resume_s) {
-		if (keep)
-			row_put(as);
-		else
+		/* What is still being committed brings its own count, a larger one than that which
+		 * has been answered: it must not be overwritten (CUST-2). */
+		if (!keep)
 			row_del(as);
+		else if (!pending)
+			row_put(as);
 	}
 	htable_del(&as->aw->sm, &sm->hn);
 	free(sm);

@@ -130,8 +130,8 @@ int jail_lock(const struct config *cfg, enum config_who who, int *fd_r, struct e
 		if ((errno != EWOULDBLOCK && errno != EINTR) || waited_ms >= LOCK_WAIT_MS) {
 			rc = errno == EWOULDBLOCK
 				     ? err_set(e, E_BUSY, NULL,
-					       "another process is using %.120s: is a second Tandem "
-					       "running with this state_dir?",
+					       "another process is using %.120s: is a second "
+					       "Tandem running with this state_dir?",
 					       path)
 				     : err_errno(e, E_IO, "cannot lock %.120s", path);
 			close(fd);

@@ -133,14 +133,29 @@ static int bearer_slot_new(struct sms_app *a, struct sl name, unsigned *slot_r, 
 	return err_set(e, E_LIMIT, NULL, "at most %d links", SMS_BEARERS_MAX);
 }
 
+#ifdef CONFIG_SMS_SMPP
+static int link_new(struct sms_app *a, const struct config_link *l, struct bearer **b_r,
+		    struct err *e)
+{
+	return bearer_smpp_new(a->loop, a->resolver, l, &a->np, &bearer_ops, a, b_r, e);
+}
+#else
+static int link_new(struct sms_app *a, const struct config_link *l, struct bearer **b_r,
+		    struct err *e)
+{
+	UNUSED(a);
+	UNUSED(b_r);
+	return err_set(e, E_UNSUPPORTED, NULL, "link %.*s: SMPP is not built in", SLARG(l->name));
+}
+#endif
+
 int app_bearer_add(struct sms_app *a, const struct config_link *l, bool from_config, struct err *e)
 {
 	unsigned slot = 0;
 	int rc = bearer_slot_new(a, l->name, &slot, e);
 
 	if (rc == 0)
-		rc = bearer_smpp_new(a->loop, a->resolver, l, &a->np, &bearer_ops, a,
-				     &a->bearer[slot], e);
+		rc = link_new(a, l, &a->bearer[slot], e);
 	if (rc == 0) {
 		a->bearer_from_config[slot] = from_config;
 		a->nbearers++;

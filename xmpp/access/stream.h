@@ -63,13 +63,11 @@ struct stream {
 	int64_t stanza_tokens, octet_tokens;
 	uint64_t tokens_ms;
 	char id[STREAM_ID_OCTETS + 1];
-	uint8_t stanzas;   /* that came, up to 255 */
 	uint8_t port;      /* enum access_port */
 	bool header_sent;  /* on the present stream */
 	bool plain_header; /* XEP-0114: no version, no features */
 	bool feeding;      /* inside the parser */
 	bool paused;       /* the parser is paused and the connection not read */
-	bool parser;       /* counted in access_worker.nparsers */
 	bool throttled;    /* by a rate limit: the timer goes on */
 	bool counted;      /* in the table of addresses and in nstreams */
 };

@@ -342,19 +342,24 @@ static void crash(void)
 	stop();
 }
 
-static int set_up(void **state)
+static void configure(int max_parts)
 {
 	json_t *doc = json_pack(
 		"{s:s, s:[{s:s}], s:[{s:s, s:s, s:i, s:s, s:s}], s:{s:s, s:s, s:i, s:i}}",
 		"state_dir", "/tmp", "host", "name", "localhost", "link", "name", "fake", "host",
 		"127.0.0.1", "port", 2775, "system_id", "x", "password", "y", "sms", "domain",
-		"sms.localhost", "country_code", "1", "max_parts", 3, "retry_min_seconds", 1);
+		"sms.localhost", "country_code", "1", "max_parts", max_parts, "retry_min_seconds", 1);
 	struct err e = { 0 };
 
-	UNUSED(state);
 	if (config_from_json(doc, CONFIG_SMS, &cfg, &e) < 0)
 		fail_msg("config: %s", e.text);
 	json_decref(doc);
+}
+
+static int set_up(void **state)
+{
+	UNUSED(state);
+	configure(3);
 	assert_int_equal(chdir(dir), 0);
 	buf_init(&core.in, 1u << 20);
 	memset(&fake, 0, sizeof(fake));
@@ -690,6 +695,58 @@ static void test_commit_of_refusal_fails(void **state)
 	assert_int_equal(core.restarts, before + 2); /* so that the core sends it again */
 }
 
+static void got(struct store_op *op)
+{
+	*(bool *)op->arg = true;
+}
+
+/* The entry with this custody id, as the store has it. */
+static struct store_queue_entry stored(const char *custody)
+{
+	bool done = false;
+	struct store_queue_get g = { 0 };
+	struct store_queue_entry q;
+
+	store_op_init(&g.op, STORE_QUEUE_GET, got, &done);
+	g.custody_id = sl_cstr(custody);
+	store_submit(app->store, &g.op);
+	while (!done)
+		loop_turn(app->loop, 5);
+	assert_int_equal(g.op.rc, 0);
+	assert_true(g.found_r);
+	q = g.entry_r;
+	store_op_fini(&g.op);
+	return q; /* its texts are gone */
+}
+
+static void test_queued_text_that_is_too_long_by_now(void **state)
+{
+	char text[400];
+
+	UNUSED(state);
+	memset(text, 'c', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	fake.up = false;
+	say_message("81", "l1", "+15550113", text);
+	say_message("82", "l2", "+15550113", "short");
+	core_expect("h='2'/>");
+	crash();
+	config_unref(&cfg);
+	configure(1);
+	core.restarts = 0;
+	fake.n = 0;
+	commits_to_fail = 2;
+	start();
+	core_expect("<not-acceptable "); /* MSG-3 */
+	core_expect("id='l1'");
+	assert_int_equal(stored("c81").state, STORE_Q_FAILED);
+	wait_parts(1);
+	assert_string_equal(fake.part[0].text, "short");
+	outcome(0, PART_ACCEPTED, "s");
+	turns(5);
+	assert_int_equal(app->counter[SMS_CNT_OUT_FAILED], 1);
+}
+
 static void test_in_binary_parts(void **state)
 {
 	struct sms_in a = incoming("\1\2", (struct gsm_concat){ 8, 2, 1, false }),
@@ -757,6 +814,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_commit_of_end_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_refusal_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_binary_parts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_queued_text_that_is_too_long_by_now, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(test_in_odd_senders, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_text_that_is_no_xml, set_up, tear_down),
 	};

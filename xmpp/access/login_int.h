@@ -29,6 +29,8 @@ struct login {
 	char mech[24];
 	enum scram_hash hash;
 	bool plain, plus;
+	bool component; /* the verifier is made of password, not fetched */
+	struct secret password;
 	bool name_ok; /* the name can be an account's */
 	struct sl host, user, asked;
 	struct sl secret;

@@ -401,8 +401,7 @@ void stream_arm(struct stream *s, uint32_t ms)
 /* ---- headers
  * ------------------------------------------------------------------------------------- */
 
-/* "1.0" or any later version with the same major number or a greater one (4.7.5): we answer 1.0. */
-static bool version_ok(struct sl v)
+bool stream_version_ok(struct sl v)
 {
 	size_t dot = sl_find(v, '.', 0);
 	uint64_t major, minor;
@@ -420,7 +419,7 @@ const char *stream_header_check(const struct stream *s, const struct xml_node *r
 		return root->ns == NS_STREAM ? "bad-format" : "invalid-namespace";
 	if (root->ns != NS_STREAM || !sl_eq(content_ns, s->kind->content_ns))
 		return "invalid-namespace";
-	if (!s->plain_header && !version_ok(version))
+	if (!s->plain_header && !stream_version_ok(version))
 		return "unsupported-version";
 	return NULL;
 }

@@ -109,6 +109,9 @@ void stream_arm(struct stream *s, uint32_t ms);
  */
 struct tls_ctx *stream_any_tls(const struct stream *s);
 
+/* "1.0" or any later version with the same major number or a greater one (RFC 6120 4.7.5): we
+ * answer 1.0. */
+bool stream_version_ok(struct sl version);
 /* Common checks of a header (RFC 6120 4.7, 4.8, 4.9.3): NULL, or the stream error. */
 const char *stream_header_check(const struct stream *s, const struct xml_node *root,
 				struct sl content_ns);

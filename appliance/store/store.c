@@ -83,7 +83,7 @@ static const bool kind_writes[STORE_KIND_MAX] = {
 	[STORE_LINK_PUT] = true,    [STORE_LINK_DEL] = true,      [STORE_QUEUE_PUT] = true,
 	[STORE_QUEUE_MOVE] = true,  [STORE_QUEUE_PART] = true,    [STORE_QUEUE_PURGE] = true,
 	[STORE_OUTBOX_PUT] = true,  [STORE_OUTBOX_DEL] = true,    [STORE_FRAG_PUT] = true,
-	[STORE_FRAG_DEL] = true,
+	[STORE_FRAG_DEL] = true,    [STORE_FRAG_JOIN] = true,     [STORE_FRAG_PURGE] = true,
 };
 
 bool store_kind_writes(enum store_kind k)

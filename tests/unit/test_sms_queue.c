@@ -173,7 +173,15 @@ void bearer_enable(struct bearer *b, bool on)
 /* ---- a store whose commits can be made to fail (the Kbuild wraps store_new) ---- */
 
 static atomic_uint commits_to_fail;
+static atomic_bool writer_waits; /* reads go on */
 static struct store_engine engine;
+
+static int begin_or_wait(struct store_conn *c, struct err *e)
+{
+	while (writer_waits)
+		usleep(1000);
+	return store_engine_sqlite.begin(c, e);
+}
 
 static int commit_or_fail(struct store_conn *c, struct err *e)
 {
@@ -188,6 +196,7 @@ int __wrap_store_new(const struct store_cfg *c, struct bus *bus, struct store **
 int __wrap_store_new(const struct store_cfg *c, struct bus *bus, struct store **s_r, struct err *e)
 {
 	engine = store_engine_sqlite;
+	engine.begin = begin_or_wait;
 	engine.commit = commit_or_fail;
 	return store_new_engine(&engine, c, bus, s_r, e);
 }
@@ -630,6 +639,69 @@ static void test_in_long(void **state)
 	assert_int_equal(occurrences("<body>"), 1);
 }
 
+/* What was submitted before is committed and answered, and so is what followed from that. */
+static void settle_down(void)
+{
+	for (int i = 0; i < 4; i++) {
+		bool done = false;
+		struct store_meta_put m = { 0 };
+
+		store_op_init(&m.op, STORE_META_PUT, got, &done);
+		m.key = m.value = SL("x");
+		store_submit(app->store, &m.op);
+		while (!done)
+			loop_turn(app->loop, 5);
+		turns(2);
+	}
+}
+
+/* MO-4: a copy of a fragment, after its message went, is no new message. */
+static void test_in_fragment_again(void **state)
+{
+	struct sms_in a = incoming("one ", (struct gsm_concat){ 9, 2, 1, false }),
+		      b = incoming("two", (struct gsm_concat){ 9, 2, 2, false }),
+		      c = incoming("new", (struct gsm_concat){ 9, 2, 2, false }),
+		      d = incoming("quite ", (struct gsm_concat){ 9, 2, 1, false });
+
+	UNUSED(state);
+	fake.ops->on_message(fake.arg, &fake, &a, 1);
+	fake.ops->on_message(fake.arg, &fake, &b, 2);
+	core_expect("<body>one two</body>");
+	fake.ops->on_message(fake.arg, &fake, &b, 3);
+	settle_down();
+	assert_int_equal(fake.nanswers, 3);
+	assert_int_equal(fake.answer[2].rc, 0);
+	assert_int_equal(app->counter[SMS_CNT_IN_COPIES], 1);
+	in_sweep(app->in, clock_wall_ms() + 700000);
+	settle_down();
+	assert_int_equal(occurrences("<body>"), 1);
+	/* Other octets under the same reference are another message. */
+	fake.ops->on_message(fake.arg, &fake, &c, 4);
+	fake.ops->on_message(fake.arg, &fake, &d, 5);
+	core_expect("<body>quite new</body>");
+}
+
+/* MO-3: the last fragment comes while what is there is being delivered. */
+static void test_in_fragment_in_the_sweep(void **state)
+{
+	struct sms_in a = incoming("one ", (struct gsm_concat){ 10, 2, 1, false }),
+		      b = incoming("two", (struct gsm_concat){ 10, 2, 2, false });
+	uint64_t later = clock_wall_ms() + 700000;
+
+	UNUSED(state);
+	fake.ops->on_message(fake.arg, &fake, &a, 1);
+	settle_down();
+	writer_waits = true;
+	in_sweep(app->in, later);
+	fake.ops->on_message(fake.arg, &fake, &b, 2);
+	turns(20); /* the group is read, and its message waits for the writer */
+	writer_waits = false;
+	core_expect("part 2 of 2 missing");
+	settle_down();
+	in_sweep(app->in, later);
+	core_expect("two");
+}
+
 static void test_multipart_receipts(void **state)
 {
 	char text[200];
@@ -909,6 +981,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_outbox_survives, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_long, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_in_fragment_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_in_fragment_in_the_sweep, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_multipart_receipts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_copies_of_a_receipt, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_flood_of_receipts, set_up, tear_down),

@@ -122,6 +122,8 @@ void outcome_refuse(struct sms_app *a, const struct stanza *st, struct sl key,
 int in_new(struct sms_app *a, struct in **i_r);
 void in_free(struct in **i);
 void in_recover(struct in *i);
+/* What was waited for long enough by now_ms is delivered (MO-3). Called now and then by itself. */
+void in_sweep(struct in *i, uint64_t now_ms);
 void in_message(struct in *i, struct bearer *b, const struct sms_in *m, uint64_t token);
 
 /* ---- gateway.c ---------------------------------------------------------------------------------

@@ -55,7 +55,10 @@ struct store_cfg {
  * damaged or not ours. Call it before the workers run (it sets the bus's handler); relative paths
  * are fine, also after chroot. */
 int store_new(const struct store_cfg *cfg, struct bus *bus, struct store **s_r, struct err *e);
-/* Commits what was submitted, stops the threads, closes. Unanswered operations are answered
+/* Commits what was submitted and stops the threads; may be called again. The answers come with the
+ * next loop turns, E_CLOSED to what could not be done and to all that is submitted from now on. */
+void store_close(struct store *s);
+/* store_close, and frees. Unanswered operations are answered
  * E_CLOSED by the next loop turns, or their msg.free is called if the bus is gone. */
 void store_free(struct store **s);
 

@@ -100,6 +100,17 @@ void bearer_free(struct bearer **b)
 {
 	*b = NULL;
 }
+void bearer_stop(struct bearer *b, uint32_t drain_ms, uint32_t close_ms)
+{
+	UNUSED(drain_ms);
+	UNUSED(close_ms);
+	b->up = false;
+	b->ops->on_state(b->arg, b);
+}
+bool bearer_stopped(const struct bearer *b)
+{
+	return b->in_flight == 0;
+}
 int bearer_submit(struct bearer *b, const struct sms_part *p, uint64_t cookie)
 {
 	if (!b->up || b->in_flight >= b->window)
@@ -417,6 +428,41 @@ static void got(struct store_op *op)
 	*(bool *)op->arg = true;
 }
 
+/* What was submitted before is committed and answered, and so is what followed from that. */
+static void settle_down(void)
+{
+	for (int i = 0; i < 4; i++) {
+		bool done = false;
+		struct store_meta_put m = { 0 };
+
+		store_op_init(&m.op, STORE_META_PUT, got, &done);
+		m.key = m.value = SL("x");
+		store_submit(app->store, &m.op);
+		while (!done)
+			loop_turn(app->loop, 5);
+		turns(2);
+	}
+}
+
+/* The entry with this custody id, as the store has it. */
+static struct store_queue_entry stored(const char *custody)
+{
+	bool done = false;
+	struct store_queue_get g = { 0 };
+	struct store_queue_entry q;
+
+	store_op_init(&g.op, STORE_QUEUE_GET, got, &done);
+	g.custody_id = sl_cstr(custody);
+	store_submit(app->store, &g.op);
+	while (!done)
+		loop_turn(app->loop, 5);
+	assert_int_equal(g.op.rc, 0);
+	assert_true(g.found_r);
+	q = g.entry_r;
+	store_op_fini(&g.op);
+	return q; /* its texts are gone */
+}
+
 /* ---- tests
  * ---------------------------------------------------------------------------------------------- */
 
@@ -571,6 +617,45 @@ static void test_crash_between_submit_and_answer(void **state)
 	turns(5);
 }
 
+static void answer_late(struct loop_timer *t)
+{
+	UNUSED(t);
+	outcome(0, PART_ACCEPTED, "late");
+}
+
+/* LINK-9: what the network says while we stop is kept, and what it was not given is no riddle. */
+static void test_stop_waits_for_answers(void **state)
+{
+	struct loop_timer t = { 0 };
+	char text[400];
+
+	UNUSED(state);
+	fake.window = 1;
+	memset(text, 'd', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	say_message("45", "w1", "+15550107", text); /* three parts, one is handed over */
+	wait_parts(1);
+	core_expect("h='1'/>");
+	app_stop(app);
+	loop_timer_set(app->loop, &t, 300, answer_late);
+	loop_run(app->loop);
+	assert_true(fake.part[0].answered);
+	crash();
+	fake.n = 0;
+	fake.window = 10;
+	core.restarts = 0;
+	start();
+	wait_parts(2); /* the rest */
+	assert_int_equal(fake.part[0].concat.seq, 2);
+	assert_int_equal(fake.part[1].concat.seq, 3);
+	outcome(0, PART_ACCEPTED, "l2");
+	outcome(1, PART_ACCEPTED, "l3");
+	settle_down();
+	assert_int_equal(app->counter[SMS_CNT_OUT_AMBIGUOUS], 0);
+	assert_false(stored("c45").ambiguous);
+	assert_int_equal(stored("c45").state, STORE_Q_ACCEPTED);
+}
+
 static void test_outbox_survives(void **state)
 {
 	struct sms_receipt r = { .key = { SL("fake\n55") },
@@ -637,22 +722,6 @@ static void test_in_long(void **state)
 	fake.ops->on_message(fake.arg, &fake, &b, 4);
 	core_expect("<body>one two three</body>");
 	assert_int_equal(occurrences("<body>"), 1);
-}
-
-/* What was submitted before is committed and answered, and so is what followed from that. */
-static void settle_down(void)
-{
-	for (int i = 0; i < 4; i++) {
-		bool done = false;
-		struct store_meta_put m = { 0 };
-
-		store_op_init(&m.op, STORE_META_PUT, got, &done);
-		m.key = m.value = SL("x");
-		store_submit(app->store, &m.op);
-		while (!done)
-			loop_turn(app->loop, 5);
-		turns(2);
-	}
 }
 
 /* MO-4: a copy of a fragment, after its message went, is no new message. */
@@ -872,25 +941,6 @@ static void test_commit_of_refusal_fails(void **state)
 	assert_int_equal(core.restarts, before + 2); /* so that the core sends it again */
 }
 
-/* The entry with this custody id, as the store has it. */
-static struct store_queue_entry stored(const char *custody)
-{
-	bool done = false;
-	struct store_queue_get g = { 0 };
-	struct store_queue_entry q;
-
-	store_op_init(&g.op, STORE_QUEUE_GET, got, &done);
-	g.custody_id = sl_cstr(custody);
-	store_submit(app->store, &g.op);
-	while (!done)
-		loop_turn(app->loop, 5);
-	assert_int_equal(g.op.rc, 0);
-	assert_true(g.found_r);
-	q = g.entry_r;
-	store_op_fini(&g.op);
-	return q; /* its texts are gone */
-}
-
 static void test_queued_text_that_is_too_long_by_now(void **state)
 {
 	char text[400];
@@ -978,6 +1028,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_order_in_conversation, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_crash_between_submit_and_answer, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(test_stop_waits_for_answers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_outbox_survives, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_long, set_up, tear_down),

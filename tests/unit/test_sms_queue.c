@@ -100,6 +100,17 @@ void bearer_free(struct bearer **b)
 {
 	*b = NULL;
 }
+void bearer_stop(struct bearer *b, uint32_t drain_ms, uint32_t close_ms)
+{
+	UNUSED(drain_ms);
+	UNUSED(close_ms);
+	b->up = false;
+	b->ops->on_state(b->arg, b);
+}
+bool bearer_stopped(const struct bearer *b)
+{
+	return b->in_flight == 0;
+}
 int bearer_submit(struct bearer *b, const struct sms_part *p, uint64_t cookie)
 {
 	if (!b->up || b->in_flight >= b->window)
@@ -173,7 +184,15 @@ void bearer_enable(struct bearer *b, bool on)
 /* ---- a store whose commits can be made to fail (the Kbuild wraps store_new) ---- */
 
 static atomic_uint commits_to_fail;
+static atomic_bool writer_waits; /* reads go on */
 static struct store_engine engine;
+
+static int begin_or_wait(struct store_conn *c, struct err *e)
+{
+	while (writer_waits)
+		usleep(1000);
+	return store_engine_sqlite.begin(c, e);
+}
 
 static int commit_or_fail(struct store_conn *c, struct err *e)
 {
@@ -188,6 +207,7 @@ int __wrap_store_new(const struct store_cfg *c, struct bus *bus, struct store **
 int __wrap_store_new(const struct store_cfg *c, struct bus *bus, struct store **s_r, struct err *e)
 {
 	engine = store_engine_sqlite;
+	engine.begin = begin_or_wait;
 	engine.commit = commit_or_fail;
 	return store_new_engine(&engine, c, bus, s_r, e);
 }
@@ -408,6 +428,41 @@ static void got(struct store_op *op)
 	*(bool *)op->arg = true;
 }
 
+/* What was submitted before is committed and answered, and so is what followed from that. */
+static void settle_down(void)
+{
+	for (int i = 0; i < 4; i++) {
+		bool done = false;
+		struct store_meta_put m = { 0 };
+
+		store_op_init(&m.op, STORE_META_PUT, got, &done);
+		m.key = m.value = SL("x");
+		store_submit(app->store, &m.op);
+		while (!done)
+			loop_turn(app->loop, 5);
+		turns(2);
+	}
+}
+
+/* The entry with this custody id, as the store has it. */
+static struct store_queue_entry stored(const char *custody)
+{
+	bool done = false;
+	struct store_queue_get g = { 0 };
+	struct store_queue_entry q;
+
+	store_op_init(&g.op, STORE_QUEUE_GET, got, &done);
+	g.custody_id = sl_cstr(custody);
+	store_submit(app->store, &g.op);
+	while (!done)
+		loop_turn(app->loop, 5);
+	assert_int_equal(g.op.rc, 0);
+	assert_true(g.found_r);
+	q = g.entry_r;
+	store_op_fini(&g.op);
+	return q; /* its texts are gone */
+}
+
 /* ---- tests
  * ---------------------------------------------------------------------------------------------- */
 
@@ -562,6 +617,45 @@ static void test_crash_between_submit_and_answer(void **state)
 	turns(5);
 }
 
+static void answer_late(struct loop_timer *t)
+{
+	UNUSED(t);
+	outcome(0, PART_ACCEPTED, "late");
+}
+
+/* LINK-9: what the network says while we stop is kept, and what it was not given is no riddle. */
+static void test_stop_waits_for_answers(void **state)
+{
+	struct loop_timer t = { 0 };
+	char text[400];
+
+	UNUSED(state);
+	fake.window = 1;
+	memset(text, 'd', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	say_message("45", "w1", "+15550107", text); /* three parts, one is handed over */
+	wait_parts(1);
+	core_expect("h='1'/>");
+	app_stop(app);
+	loop_timer_set(app->loop, &t, 300, answer_late);
+	loop_run(app->loop);
+	assert_true(fake.part[0].answered);
+	crash();
+	fake.n = 0;
+	fake.window = 10;
+	core.restarts = 0;
+	start();
+	wait_parts(2); /* the rest */
+	assert_int_equal(fake.part[0].concat.seq, 2);
+	assert_int_equal(fake.part[1].concat.seq, 3);
+	outcome(0, PART_ACCEPTED, "l2");
+	outcome(1, PART_ACCEPTED, "l3");
+	settle_down();
+	assert_int_equal(app->counter[SMS_CNT_OUT_AMBIGUOUS], 0);
+	assert_false(stored("c45").ambiguous);
+	assert_int_equal(stored("c45").state, STORE_Q_ACCEPTED);
+}
+
 static void test_outbox_survives(void **state)
 {
 	struct sms_receipt r = { .key = { SL("fake\n55") },
@@ -628,6 +722,53 @@ static void test_in_long(void **state)
 	fake.ops->on_message(fake.arg, &fake, &b, 4);
 	core_expect("<body>one two three</body>");
 	assert_int_equal(occurrences("<body>"), 1);
+}
+
+/* MO-4: a copy of a fragment, after its message went, is no new message. */
+static void test_in_fragment_again(void **state)
+{
+	struct sms_in a = incoming("one ", (struct gsm_concat){ 9, 2, 1, false }),
+		      b = incoming("two", (struct gsm_concat){ 9, 2, 2, false }),
+		      c = incoming("new", (struct gsm_concat){ 9, 2, 2, false }),
+		      d = incoming("quite ", (struct gsm_concat){ 9, 2, 1, false });
+
+	UNUSED(state);
+	fake.ops->on_message(fake.arg, &fake, &a, 1);
+	fake.ops->on_message(fake.arg, &fake, &b, 2);
+	core_expect("<body>one two</body>");
+	fake.ops->on_message(fake.arg, &fake, &b, 3);
+	settle_down();
+	assert_int_equal(fake.nanswers, 3);
+	assert_int_equal(fake.answer[2].rc, 0);
+	assert_int_equal(app->counter[SMS_CNT_IN_COPIES], 1);
+	in_sweep(app->in, clock_wall_ms() + 700000);
+	settle_down();
+	assert_int_equal(occurrences("<body>"), 1);
+	/* Other octets under the same reference are another message. */
+	fake.ops->on_message(fake.arg, &fake, &c, 4);
+	fake.ops->on_message(fake.arg, &fake, &d, 5);
+	core_expect("<body>quite new</body>");
+}
+
+/* MO-3: the last fragment comes while what is there is being delivered. */
+static void test_in_fragment_in_the_sweep(void **state)
+{
+	struct sms_in a = incoming("one ", (struct gsm_concat){ 10, 2, 1, false }),
+		      b = incoming("two", (struct gsm_concat){ 10, 2, 2, false });
+	uint64_t later = clock_wall_ms() + 700000;
+
+	UNUSED(state);
+	fake.ops->on_message(fake.arg, &fake, &a, 1);
+	settle_down();
+	writer_waits = true;
+	in_sweep(app->in, later);
+	fake.ops->on_message(fake.arg, &fake, &b, 2);
+	turns(20); /* the group is read, and its message waits for the writer */
+	writer_waits = false;
+	core_expect("part 2 of 2 missing");
+	settle_down();
+	in_sweep(app->in, later);
+	core_expect("two");
 }
 
 static void test_multipart_receipts(void **state)
@@ -800,25 +941,6 @@ static void test_commit_of_refusal_fails(void **state)
 	assert_int_equal(core.restarts, before + 2); /* so that the core sends it again */
 }
 
-/* The entry with this custody id, as the store has it. */
-static struct store_queue_entry stored(const char *custody)
-{
-	bool done = false;
-	struct store_queue_get g = { 0 };
-	struct store_queue_entry q;
-
-	store_op_init(&g.op, STORE_QUEUE_GET, got, &done);
-	g.custody_id = sl_cstr(custody);
-	store_submit(app->store, &g.op);
-	while (!done)
-		loop_turn(app->loop, 5);
-	assert_int_equal(g.op.rc, 0);
-	assert_true(g.found_r);
-	q = g.entry_r;
-	store_op_fini(&g.op);
-	return q; /* its texts are gone */
-}
-
 static void test_queued_text_that_is_too_long_by_now(void **state)
 {
 	char text[400];
@@ -906,9 +1028,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_order_in_conversation, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_crash_between_submit_and_answer, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(test_stop_waits_for_answers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_outbox_survives, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_long, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_in_fragment_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_in_fragment_in_the_sweep, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_multipart_receipts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_copies_of_a_receipt, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_flood_of_receipts, set_up, tear_down),

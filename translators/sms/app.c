@@ -10,7 +10,9 @@
 #include "appliance/loop/tls.h"
 #include "translators/sms/sms.h"
 
-#define STOP_WAIT_MS   2000u
+#define STOP_DRAIN_MS  1500u /* for the answers to what was sent */
+#define STOP_UNBIND_MS 500u  /* and for the one to unbind */
+#define STOP_WAIT_MS   2500u /* with the commits of what they say */
 #define STOP_POLL_MS   20u
 #define NUMBERS_PAGE   1000u
 #define PURGE_EVERY_MS 60000u
@@ -466,25 +468,43 @@ static int on_reload(void *self, const struct config *cfg, struct err *e)
 	return 0;
 }
 
+static bool stopped(const struct sms_app *a)
+{
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
+		if (a->bearer[i] && !bearer_stopped(a->bearer[i]))
+			return false;
+	return out_settled(a->out);
+}
+
 /* The answers of what is in flight are worth a short wait: each one saved is no ambiguous message.
  */
 static void on_stop_poll(struct loop_timer *t)
 {
 	struct sms_app *a = container_of(t, struct sms_app, stop_timer);
+	bool in_time = clock_mono_ms() - a->stop_since_ms < STOP_WAIT_MS;
 
-	a->stop_waited_ms += STOP_POLL_MS;
-	if (out_open_parts(a->out) && a->stop_waited_ms < STOP_WAIT_MS)
+	if (in_time && !stopped(a)) {
 		loop_timer_set(a->loop, t, STOP_POLL_MS, on_stop_poll);
-	else
-		loop_stop(a->loop);
+		return;
+	}
+	log_ev(LOG_L_NOTICE, "sms.stopped", KC("settled", in_time ? "yes" : "no"),
+	       KU("unanswered", out_open_parts(a->out)));
+	loop_stop(a->loop);
+}
+
+void app_stop(struct sms_app *a)
+{
+	a->stopping = true;
+	a->stop_since_ms = clock_mono_ms();
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
+		if (a->bearer[i])
+			bearer_stop(a->bearer[i], STOP_DRAIN_MS, STOP_UNBIND_MS);
+	loop_timer_set(a->loop, &a->stop_timer, 1, on_stop_poll);
 }
 
 static void on_stop(void *self)
 {
-	struct sms_app *a = self;
-
-	a->stopping = true;
-	loop_timer_set(a->loop, &a->stop_timer, 1, on_stop_poll);
+	app_stop(self);
 }
 
 void app_finish(struct sms_app *a)
@@ -492,7 +512,8 @@ void app_finish(struct sms_app *a)
 	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
 		if (a->bearer[i])
 			bearer_drop(a, i);
-	store_free(&a->store);
+	if (a->store)
+		store_close(a->store);
 	for (int i = 0; a->loop && i < 10; i++)
 		loop_turn(a->loop, 0);
 	component_free(&a->core);
@@ -504,6 +525,7 @@ void app_finish(struct sms_app *a)
 	outbox_free(&a->outbox);
 	numbers_free(&a->numbers);
 	quota_free(&a->quota);
+	store_free(&a->store);
 	if (a->resolver)
 		resolver_free(&a->resolver);
 	loop_timer_clear(&a->purge_timer);

@@ -161,6 +161,7 @@ static const char *const levels[] = { "error", "warn", "notice", "info", "debug"
 static const char *const backends[] = { "default", "epoll", "select", NULL };
 static const char *const c2s_tls[] = { "required", "optional", NULL };
 static const char *const component_tls[] = { "required", "optional", "off", NULL };
+static const char *const server_tls[] = { "optional", "required", "direct", "off", NULL };
 static const char *const link_tls[] = { "off", "unverified", "verify", NULL };
 static const char *const link_types[] = { "smpp", NULL };
 static const char *const alphabets[] = { "gsm7", "latin1", "ascii", NULL };
@@ -330,11 +331,21 @@ static const struct opt sms_opts[] = {
 	STR_("domain", TOP(sms.domain), "sms.localhost", 253, check_domain, SMS | CORE, true,
 	     "A message to +15550100@DOMAIN is an SMS to that number."),
 	STR_("server", TOP(sms.server), "", 253, check_address, SMS, true,
-	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 "
-	     "component; empty: our own core."),
+	     "ADDRESS:PORT of another XMPP server (Tandem on another box, or a foreign one) that\n"
+	     "has the domain as a component; empty: our own core."),
 	FILE_("server_secret_file", TOP(sms.server_secret_file), "server_secret", true,
 	      "/etc/tandem/sms-server.secret", "The component's secret there."),
 	CONTENT_("server_secret", TOP(sms.server_secret), 1024, NULL, true, SMS),
+	ENUM_("server_tls", TOP(sms.server_tls), CONFIG_SERVER_TLS_OPTIONAL, server_tls, SMS, true,
+	      "required: STARTTLS and SCRAM, as another Tandem has them; direct: TLS from the\n"
+	      "first octet; optional: what the server offers, XEP-0114 in the clear otherwise;\n"
+	      "off: that at once. required and direct want a server that proves itself: by SCRAM\n"
+	      "with channel binding (another Tandem does), or by a certificate that\n"
+	      "server_ca_file can check."),
+	FILE_("server_ca_file", TOP(sms.server_ca_file), "server_ca", false, NULL,
+	      "PEM: who may have signed the server's certificate, which must be for its name in\n"
+	      "server. Empty: the certificate is not checked."),
+	CONTENT_("server_ca", TOP(sms.server_ca), PEM_MAX_OCTETS, check_pem, false, SMS),
 	STR_("default_link", TOP(sms.default_link), "", 64, NULL, SMS, false,
 	     "The link for numbers that no prefix decides; empty: the cheapest that is bound."),
 	STR_("country_code", TOP(sms.country_code), "", 3, check_country, SMS, false,

@@ -4,6 +4,7 @@
  * otherwise read again later, a page at a time, as its acknowledgements come. */
 #include "xmpp/router/router_int.h"
 
+#include "appliance/base/clock.h"
 #include "appliance/base/log.h"
 
 struct component {
@@ -103,15 +104,48 @@ static bool open_(void *self)
 	return !list_empty(&((struct component *)self)->sessions);
 }
 
+static void kept(struct mail_row *r, int rc, void *arg)
+{
+	UNUSED(arg);
+	if (rc)
+		route_error(r->w, r->st, SC_INTERNAL_SERVER_ERROR,
+			    SL("the message could not be stored"));
+}
+
+/* It has no row, and may not overtake what waits in the store (DELIV-3): it gets one. 0: it has
+ * been answered. */
+static uint64_t keep_rowless(struct component *c, struct item *it)
+{
+	const struct core_limits *lim = &c->w->cfg->lim;
+	bool worth = stanza_promises(it->st) || it->st->type == ST_ERROR;
+	struct mail_row *row = NULL;
+	uint64_t id = 0;
+
+	if (worth)
+		row = mail_row_write(c->w, it->st, name_of(c), NULL, SL_NULL,
+				     clock_wall_ms() + lim->component_expiry_s * 1000ull, kept,
+				     NULL);
+	if (row)
+		id = row->put.id;
+	else
+		route_error(c->w, it->st, SC_RESOURCE_CONSTRAINT,
+			    SL("the component does not keep up"));
+	mail_row_unref(&row);
+	item_free(it);
+	return id;
+}
+
 static uint64_t keep(void *self, struct item *it)
 {
 	struct component *c = self;
 	uint64_t id = it->mail_id;
 
+	if (!id && open_(c))
+		return keep_rowless(c, it);
 	if (id)
 		item_free(it);
 	else
-		pass(c->w, c, it); /* too many wait already: it overtakes them */
+		pass(c->w, c, it); /* answered: nobody is there */
 	return id;
 }
 
@@ -122,7 +156,7 @@ static void idle(void *self, bool complete)
 }
 
 static const struct pager_ops comp_pager = {
-	.offer = offer, .open = open_, .keep = keep, .idle = idle
+	.offer = offer, .open = open_, .keep = keep, .idle = idle, .spill_late = true
 };
 
 void component_mail_settled(struct component *c)

@@ -84,6 +84,9 @@ struct pager_ops {
 	/* What came meanwhile must go to the store (it has no row), and its id is wanted. 0:
 	 * dropped. */
 	uint64_t (*keep)(void *self, struct item *it_take);
+	/* When memory is full, what waits in it is kept, too: rounds are long, and pages in the
+	 * middle of one would bring what is kept now before it. */
+	bool spill_late;
 	/* It has come to rest: everything was offered (complete), or nobody is there. May free it
 	 * if it is not busy. */
 	void (*idle)(void *self, bool complete);

@@ -261,6 +261,7 @@ static const struct stream_kind c2s_kind = {
 	.end = end,
 	.overflow = overflow,
 	.drop = drop,
+	.rated = true,
 };
 
 /* ---- life

@@ -153,10 +153,8 @@ static bool too_few_left(const struct worker *w, int fd)
 static bool admit(struct worker *w, enum access_port port, int fd, struct addr_slot **addr_r)
 {
 	static const enum addr_kind kinds[ACCESS_PORTS] = {
-		[ACCESS_C2S] = ADDR_CLIENT,
-		[ACCESS_C2S_TLS] = ADDR_CLIENT,
-		[ACCESS_COMPONENT] = ADDR_COMPONENT,
-		[ACCESS_COMPONENT_TLS] = ADDR_COMPONENT,
+		[ACCESS_C2S] = ADDR_CLIENT,          [ACCESS_C2S_TLS] = ADDR_CLIENT,
+		[ACCESS_COMPONENT] = ADDR_COMPONENT, [ACCESS_COMPONENT_TLS] = ADDR_COMPONENT,
 		[ACCESS_COMPONENT_UNIX] = ADDR_OWN,
 	};
 	const struct core_limits *lim = &w->cfg->lim;

@@ -184,7 +184,7 @@ void as_write(struct asession *as, struct stanza *st, struct sl extra)
 
 	if (!c || (as->todo & (AS_TODO_OVERFLOW | AS_TODO_CLOSE)))
 		return;
-	p = as->unwritten ? NULL : conn_write_reserve(c, max);
+	p = as->unwritten ? NULL : conn_write_reserve_hard(c, max);
 	if (p)
 		conn_write_commit(c, stanza_wire_put(st, NULL, NULL, extra, p));
 	else if (as->is_component && as->sm)

@@ -254,6 +254,7 @@ static const struct stream_kind c2s_kind = {
 	.end = end,
 	.overflow = overflow,
 	.drop = drop,
+	.rated = true,
 };
 
 /* ---- life

@@ -3,9 +3,9 @@
  *
  * Used for the offline mail of an account and for the queue of a component. While it is active,
  * stanzas that come for the same owner wait behind it: the first few in memory, the others as rows,
- * from where a later page takes them (`spill`). Every round begins with a barrier, an empty write: the store executes writes in order,
- * so that the read after it sees every row that was submitted before. Rows in flight are skipped;
- * so nothing is sent twice. */
+ * from where a later page takes them (`spill`). Every round begins with a barrier, an empty write:
+ * the store executes writes in order, so that the read after it sees every row that was submitted
+ * before. Rows in flight are skipped; so nothing is sent twice. */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/log.h"

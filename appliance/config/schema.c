@@ -350,7 +350,8 @@ static const struct opt sms_opts[] = {
 	      "server. Empty: the certificate is not checked."),
 	CONTENT_("server_ca", TOP(sms.server_ca), PEM_MAX_OCTETS, check_pem, false, SMS),
 	STR_("default_link", TOP(sms.default_link), "", 64, NULL, SMS, false,
-	     "The link for numbers that no prefix decides; empty: the cheapest that is bound."),
+	     "The link for numbers that no prefix of a link begins; empty: the cheapest one "
+	     "without prefixes."),
 	STR_("country_code", TOP(sms.country_code), "", 3, check_country, SMS, false,
 	     "Of numbers written in national form (49); empty: only international ones are taken."),
 	STR_("international_prefix", TOP(sms.international_prefix), "00", 6, check_dial_prefix, SMS,

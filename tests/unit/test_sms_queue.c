@@ -43,9 +43,11 @@ struct bearer {
 		int rc;
 	} answer[PARTS_MAX];
 	unsigned nanswers, limited;
+	char name[32], prefix[32]; /* of the others */
+	uint32_t cost;
 };
 
-static struct bearer fake;
+static struct bearer fake, other[4];
 
 int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link *s,
 		    const struct numplan *np, const struct bearer_ops *ops, void *arg,
@@ -53,9 +55,20 @@ int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link
 {
 	UNUSED(l);
 	UNUSED(r);
-	UNUSED(s);
 	UNUSED(np);
 	UNUSED(e);
+	for (unsigned i = 0; i < ARRAY_LEN(other) && !sl_eq(s->name, SL("fake")); i++) {
+		if (other[i].name[0])
+			continue;
+		other[i] = (struct bearer){ .ops = ops, .arg = arg, .up = true, .window = 1 };
+		other[i].cost = s->cost;
+		snprintf(other[i].name, sizeof(other[i].name), SLFMT, SLARG(s->name));
+		if (s->prefixes.n)
+			snprintf(other[i].prefix, sizeof(other[i].prefix), SLFMT,
+				 SLARG(s->prefixes.v[0]));
+		*b_r = &other[i];
+		return 0;
+	}
 	fake.ops = ops;
 	fake.arg = arg;
 	fake.in_flight = 0;
@@ -140,8 +153,7 @@ void bearer_answer(struct bearer *b, uint64_t token, int rc)
 }
 const char *bearer_name(const struct bearer *b)
 {
-	UNUSED(b);
-	return "fake";
+	return b->name[0] ? b->name : "fake";
 }
 bool bearer_up(const struct bearer *b)
 {
@@ -158,13 +170,13 @@ unsigned bearer_encodings(const struct bearer *b)
 }
 unsigned bearer_serves(const struct bearer *b, struct sl number)
 {
-	UNUSED(b);
-	return number.n ? 1 : 0;
+	struct sl prefix = sl_cstr(b->prefix);
+
+	return number.n && sl_starts(number, prefix) ? (unsigned)prefix.n + 1 : 0;
 }
 uint32_t bearer_cost(const struct bearer *b)
 {
-	UNUSED(b);
-	return 1;
+	return b->cost;
 }
 int bearer_key(const struct bearer *b, struct sl id, struct buf *dst)
 {
@@ -368,14 +380,16 @@ static void crash(void)
 	stop();
 }
 
+static const char *default_link = "";
+
 static void configure(int max_parts)
 {
-	json_t *doc =
-		json_pack("{s:s, s:[{s:s}], s:[{s:s, s:s, s:i, s:s, s:s}], s:{s:s, s:s, s:i, s:i}}",
-			  "state_dir", "/tmp", "host", "name", "localhost", "link", "name", "fake",
-			  "host", "127.0.0.1", "port", 2775, "system_id", "x", "password", "y",
-			  "sms", "domain", "sms.localhost", "country_code", "1", "max_parts",
-			  max_parts, "retry_min_seconds", 1);
+	json_t *doc = json_pack(
+		"{s:s, s:[{s:s}], s:[{s:s, s:s, s:i, s:s, s:s}], s:{s:s, s:s, s:s, s:i, s:i}}",
+		"state_dir", "/tmp", "host", "name", "localhost", "link", "name", "fake", "host",
+		"127.0.0.1", "port", 2775, "system_id", "x", "password", "y", "sms", "domain",
+		"sms.localhost", "default_link", default_link, "country_code", "1", "max_parts",
+		max_parts, "retry_min_seconds", 1);
 	struct err e = { 0 };
 
 	if (config_from_json(doc, CONFIG_SMS, &cfg, &e) < 0)
@@ -572,6 +586,75 @@ static void test_custody_duplicate(void **state)
 	core_expect("h='2'/>");
 	turns(10);
 	assert_int_equal(fake.n, 1);
+}
+
+static void add_link(const char *name, const char *prefix, uint32_t cost)
+{
+	struct sl v = sl_cstr(prefix);
+	struct config_link l = { .name = sl_cstr(name),
+				 .prefixes = { &v, v.n ? 1 : 0 },
+				 .cost = cost };
+
+	assert_int_equal(app_bearer_add(app, &l, false, NULL), 0);
+}
+
+static const char *route(const char *number, const char *link)
+{
+	bool any = false;
+	struct bearer *b = app_route(app, sl_cstr(number), sl_cstr(link), &any);
+
+	return b ? bearer_name(b) : any ? "full" : "none";
+}
+
+static void with_default(const char *name)
+{
+	const struct config *old = cfg;
+
+	default_link = name;
+	configure(3);
+	default_link = "";
+	config_unref(&app->cfg);
+	app->cfg = config_ref(cfg);
+	config_unref(&old);
+}
+
+/* MSG-11. */
+static void test_routes(void **state)
+{
+	UNUSED(state);
+	fake.cost = 50; /* takes all */
+	add_link("de", "+49", 9);
+	add_link("berlin", "+4930", 10);
+	add_link("berlin2", "+4930", 11);
+	add_link("all", "", 60);
+	assert_string_equal(route("+493012", ""), "berlin"); /* the longest, though dearer */
+	assert_string_equal(route("+498912", ""), "de");
+	assert_string_equal(route("+15550100", ""), "fake");
+	assert_string_equal(route("+493012", "de"), "de");     /* the account's */
+	assert_string_equal(route("+15550100", "de"), "fake"); /* which does not serve this one */
+	other[1].in_flight = 1;
+	assert_string_equal(route("+493012", ""), "berlin2");
+	other[2].in_flight = 1;
+	assert_string_equal(route("+493012", ""), "full"); /* not over one that fits less */
+	other[1].up = other[2].up = false;
+	assert_string_equal(route("+493012", ""), "de");
+	with_default("all");
+	assert_string_equal(route("+15550100", ""), "all"); /* though fake is cheaper */
+	assert_string_equal(route("+493012", ""), "de");
+	other[3].in_flight = 1;
+	assert_string_equal(route("+15550100", ""), "full");
+	other[3].up = false;
+	assert_string_equal(route("+15550100", ""), "fake");
+	fake.up = false;
+	assert_string_equal(route("+15550100", ""), "none");
+	with_default("de"); /* also what its prefixes do not begin */
+	assert_string_equal(route("+15550100", ""), "de");
+	for (unsigned i = 0; i < ARRAY_LEN(other); i++) {
+		other[i].in_flight = 0;
+		assert_int_equal(app_bearer_del(app, sl_cstr(other[i].name)), 0);
+		other[i].name[0] = '\0';
+	}
+	assert_true(app_serves(app, SL("+15550100"))); /* fake, which is down */
 }
 
 static void test_order_in_conversation(void **state)
@@ -1025,6 +1108,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_temporary_is_retried, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_custody_duplicate, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_routes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_order_in_conversation, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_crash_between_submit_and_answer, set_up,
 						tear_down),

@@ -254,6 +254,16 @@ static unsigned wanted(const struct entry *en)
 	return n;
 }
 
+static bool any_room(const struct out *o)
+{
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++) {
+		const struct bearer *b = o->a->bearer[i];
+		if (b && bearer_room(b) > o->reserved[i])
+			return true;
+	}
+	return false;
+}
+
 static void pump(struct loop_task *t)
 {
 	struct out *o = container_of(t, struct out, pump);
@@ -271,6 +281,8 @@ static void pump(struct loop_task *t)
 			entry_set_where(en, AT_STALLED);
 			continue;
 		}
+		if (!b && !any_room(o))
+			break;
 		if (!b)
 			continue;
 		unsigned room = bearer_room(b), used = o->reserved[app_bearer_slot(a, b)],

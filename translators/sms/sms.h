@@ -144,9 +144,8 @@ int app_start(struct sms_app *a, struct err *e);
 void app_stop(struct sms_app *a);
 /* After the loop: settles what is in flight, commits, frees. The loop and bus stay. */
 void app_finish(struct sms_app *a);
-/* The bearer for a number: longest prefix, then lowest cost, among those up with room; `link` (or
- * the account's) is preferred where it is set. NULL: none now. any_r: one serves the number at all.
- */
+/* The bearer for a number (MSG-11). link: the account's, or that of the last try; empty: none.
+ * NULL: none now. any_r: one that serves the number is up. */
 struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bool *any_r);
 /* What all bearers that serve the number can carry (bits for gsm_split_cfg.encs), so that a text is
  * cut once; 0: the default. */

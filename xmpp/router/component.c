@@ -226,6 +226,7 @@ static struct component *comp_get(struct worker *w, struct sl name)
 
 struct comp_msg {
 	struct bus_msg m;
+	bool up;
 	size_t n;
 	char name[];
 };
@@ -235,7 +236,7 @@ static void comp_msg_free(struct bus_msg *m)
 	free(container_of(m, struct comp_msg, m));
 }
 
-/* Its first stream is up: presence is asked again, in every worker (PRES-14). */
+/* To every worker: its first stream is up (PRES-14), or its last one has gone (PRES-15). */
 static void announce(struct component *c)
 {
 	for (uint16_t i = 0; i < bus_workers(c->w->bus); i++) {
@@ -246,6 +247,7 @@ static void announce(struct component *c)
 		*cm = (struct comp_msg){ .m = { .to = { .worker = i },
 						.type = CORE_MSG_COMPONENT,
 						.free = comp_msg_free },
+					 .up = c->nsessions != 0,
 					 .n = c->n };
 		memcpy(cm->name, c->name, c->n);
 		bus_post(c->w->bus, &cm->m);
@@ -255,6 +257,7 @@ static void announce(struct component *c)
 void component_msg(void *worker, struct bus_msg *m)
 {
 	struct comp_msg *cm = container_of(m, struct comp_msg, m);
+	struct sl domain = sl_mk(cm->name, cm->n);
 	struct worker *w = worker;
 
 	for (struct hnode *n = htable_next(&w->users, NULL); n; n = htable_next(&w->users, n)) {
@@ -262,9 +265,12 @@ void component_msg(void *worker, struct bus_msg *m)
 
 		if (!user_ready(u) || !u->navailable)
 			continue;
-		for (const struct service *const *s = w->services->list; *s; s++)
-			if ((*s)->component_up)
-				(*s)->component_up(u, sl_mk(cm->name, cm->n));
+		for (const struct service *const *s = w->services->list; *s; s++) {
+			if (cm->up && (*s)->component_up)
+				(*s)->component_up(u, domain);
+			if (!cm->up && (*s)->component_down)
+				(*s)->component_down(u, domain);
+		}
 	}
 	free(cm);
 }
@@ -290,7 +296,7 @@ void component_detach(struct session *s)
 {
 	struct component *c = comp_find(s->w, s->jid.domain);
 
-	inbound_session_ended(s);
+	inbound_session_ended(s, c);
 	if (!c || !list_linked(&s->user_node))
 		return;
 	list_remove(&s->user_node);
@@ -299,9 +305,16 @@ void component_detach(struct session *s)
 	if (list_empty(&c->sessions)) {
 		if (c->pager.active)
 			pager_stop(&c->pager);
+		announce(c);
 	} else { /* what this stream had goes to the others */
 		pager_start(&c->pager, 0);
 	}
+}
+
+void component_drained(struct component *c)
+{
+	if (list_empty(&c->sessions))
+		announce(c);
 }
 
 void component_close_all(struct worker *w)

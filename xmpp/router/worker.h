@@ -31,7 +31,8 @@ enum {
 	CORE_MSG_SNAPSHOT,  /* core: new configuration or domain table */
 	CORE_MSG_ACCOUNT,   /* user.c: an account was made, changed or removed */
 	CORE_MSG_EXPIRED,   /* expire.c: a row of an owner of this worker expired */
-	CORE_MSG_COMPONENT, /* component.c: a component's first stream is up */
+	CORE_MSG_COMPONENT, /* component.c: a component's first stream is up, or its last one gone
+			     */
 };
 
 /* What the operator set, as one immutable, reference-counted snapshot that all workers share; made

@@ -98,8 +98,11 @@ static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
 	struct err e;
 
-	/* The format is libconfuse's, or ours through cfg_error. */
+/* The format is libconfuse's, or ours through cfg_error. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
 	err_vset(&e, E_SYNTAX, NULL, fmt, ap);
+#pragma GCC diagnostic pop
 	if (strstr(e.text, "'" END "'"))
 		err_set(&e, E_SYNTAX, NULL, "a section is not closed: } is missing");
 	say(loading, E_SYNTAX, cfg ? unknown_line(loading, e.text, cfg->line) : 0, e.text);

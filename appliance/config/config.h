@@ -24,6 +24,11 @@ struct config_list {
 
 enum config_event_backend { CONFIG_EVENTS_DEFAULT, CONFIG_EVENTS_EPOLL, CONFIG_EVENTS_SELECT };
 enum config_c2s_tls { CONFIG_C2S_TLS_REQUIRED, CONFIG_C2S_TLS_OPTIONAL };
+enum config_component_tls {
+	CONFIG_COMPONENT_TLS_REQUIRED,
+	CONFIG_COMPONENT_TLS_OPTIONAL,
+	CONFIG_COMPONENT_TLS_OFF
+};
 enum config_link_tls { CONFIG_LINK_TLS_OFF, CONFIG_LINK_TLS_UNVERIFIED, CONFIG_LINK_TLS_VERIFY };
 enum config_link_type { CONFIG_LINK_SMPP };
 enum config_alphabet { CONFIG_ALPHABET_GSM7, CONFIG_ALPHABET_LATIN1, CONFIG_ALPHABET_ASCII };
@@ -104,6 +109,7 @@ struct config {
 
 	struct {
 		struct config_list listen, listen_tls;
+		uint32_t tls; /* enum config_component_tls */
 		uint32_t
 			expiry_seconds; /* a message waits this long for a component with custody */
 	} components;

@@ -160,6 +160,7 @@ static int check_pem(struct sl v, struct err *e)
 static const char *const levels[] = { "error", "warn", "notice", "info", "debug", NULL };
 static const char *const backends[] = { "default", "epoll", "select", NULL };
 static const char *const c2s_tls[] = { "required", "optional", NULL };
+static const char *const component_tls[] = { "required", "optional", "off", NULL };
 static const char *const link_tls[] = { "off", "unverified", "verify", NULL };
 static const char *const link_types[] = { "smpp", NULL };
 static const char *const alphabets[] = { "gsm7", "latin1", "ascii", NULL };
@@ -250,9 +251,15 @@ static const struct opt c2s_opts[] = {
 
 static const struct opt components_opts[] = {
 	LIST_("listen", TOP(components.listen), "", 16, check_address, CORE, true,
-	      "Where foreign components (XEP-0114) connect. Without TLS: keep it on loopback."),
+	      "Where components connect. XEP-0114 has no TLS here: keep it on loopback, unless\n"
+	      "all that connect use STARTTLS (version='1.0' streams, as our translators do)."),
 	LIST_("listen_tls", TOP(components.listen_tls), "", 16, check_address, CORE, true,
 	      "The same with TLS from the first octet."),
+	ENUM_("tls", TOP(components.tls), CONFIG_COMPONENT_TLS_REQUIRED, component_tls, CORE,
+	      false,
+	      "Of version='1.0' streams at listen. optional lets them log in without TLS; off:\n"
+	      "none is offered, and XEP-0114 alone is spoken, for libraries that say\n"
+	      "version='1.0' and cannot stand stream features."),
 	UINT_("expiry_seconds", TOP(components.expiry_seconds), 259200, 60, 2592000, CORE, false,
 	      "How long a message waits for a component with custody that is not there."),
 };

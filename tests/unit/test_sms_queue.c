@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "appliance/base/clock.h"
 #include "appliance/base/log.h"
 #include "appliance/base/rnd.h"
 #include "appliance/loop/conn.h"
@@ -41,7 +42,7 @@ struct bearer {
 		uint64_t token;
 		int rc;
 	} answer[PARTS_MAX];
-	unsigned nanswers;
+	unsigned nanswers, limited;
 };
 
 static struct bearer fake;
@@ -118,8 +119,13 @@ int bearer_submit(struct bearer *b, const struct sms_part *p, uint64_t cookie)
 }
 void bearer_answer(struct bearer *b, uint64_t token, int rc)
 {
-	b->answer[b->nanswers].token = token;
-	b->answer[b->nanswers++].rc = rc;
+	if (b->nanswers < PARTS_MAX) {
+		b->answer[b->nanswers].token = token;
+		b->answer[b->nanswers].rc = rc;
+	}
+	b->nanswers++;
+	if (rc == E_LIMIT)
+		b->limited++;
 }
 const char *bearer_name(const struct bearer *b)
 {
@@ -342,19 +348,25 @@ static void crash(void)
 	stop();
 }
 
-static int set_up(void **state)
+static void configure(int max_parts)
 {
-	json_t *doc = json_pack(
-		"{s:s, s:[{s:s}], s:[{s:s, s:s, s:i, s:s, s:s}], s:{s:s, s:s, s:i, s:i}}",
-		"state_dir", "/tmp", "host", "name", "localhost", "link", "name", "fake", "host",
-		"127.0.0.1", "port", 2775, "system_id", "x", "password", "y", "sms", "domain",
-		"sms.localhost", "country_code", "1", "max_parts", 3, "retry_min_seconds", 1);
+	json_t *doc =
+		json_pack("{s:s, s:[{s:s}], s:[{s:s, s:s, s:i, s:s, s:s}], s:{s:s, s:s, s:i, s:i}}",
+			  "state_dir", "/tmp", "host", "name", "localhost", "link", "name", "fake",
+			  "host", "127.0.0.1", "port", 2775, "system_id", "x", "password", "y",
+			  "sms", "domain", "sms.localhost", "country_code", "1", "max_parts",
+			  max_parts, "retry_min_seconds", 1);
 	struct err e = { 0 };
 
-	UNUSED(state);
 	if (config_from_json(doc, CONFIG_SMS, &cfg, &e) < 0)
 		fail_msg("config: %s", e.text);
 	json_decref(doc);
+}
+
+static int set_up(void **state)
+{
+	UNUSED(state);
+	configure(3);
 	assert_int_equal(chdir(dir), 0);
 	buf_init(&core.in, 1u << 20);
 	memset(&fake, 0, sizeof(fake));
@@ -389,6 +401,11 @@ static void say_message(const char *custody, const char *id, const char *to, con
 		"xmlns='urn:xmpp:receipts'/><custody xmlns='urn:tandem:custody:0' id='%s'/></message>",
 		to, id, body, custody);
 	core_say(s);
+}
+
+static void got(struct store_op *op)
+{
+	*(bool *)op->arg = true;
 }
 
 /* ---- tests
@@ -638,6 +655,99 @@ static void test_multipart_receipts(void **state)
 	assert_int_equal(fake.nanswers, 2);
 }
 
+/* Each receipt is answered, also when those before it left nothing for it to do (DLV-3). */
+static void test_copies_of_a_receipt(void **state)
+{
+	struct sms_receipt r = { .key = { SL("fake\nd1") },
+				 .nkeys = 1,
+				 .state = RECEIPT_DELIVERED };
+
+	UNUSED(state);
+	say_message("62", "p2", "+15550109", "x");
+	wait_parts(1);
+	outcome(0, PART_ACCEPTED, "d1");
+	turns(5);
+	commits_to_fail = 1; /* and the counters count what was committed */
+	for (unsigned i = 0; i < 5; i++)
+		fake.ops->on_receipt(fake.arg, &fake, &r, i);
+	for (int i = 0; i < 600 && fake.nanswers < 5; i++)
+		turns(1);
+	assert_int_equal(fake.nanswers, 5);
+	core_expect("<received xmlns='urn:xmpp:receipts' id='p2'/>");
+	assert_int_equal(occurrences("<received "), 1);
+	assert_int_equal(app->counter[SMS_CNT_OUT_DELIVERED], 1);
+	assert_int_equal(commits_to_fail, 0);
+}
+
+/* DLV-4: the store is slower than the network: what is in work is bounded, and the rest refused. */
+static void test_flood_of_receipts(void **state)
+{
+	struct sms_receipt r = { .key = { SL("fake\nnone") },
+				 .nkeys = 1,
+				 .state = RECEIPT_DELIVERED };
+	const unsigned n = 20000;
+
+	UNUSED(state);
+	for (unsigned i = 0; i < n; i++)
+		fake.ops->on_receipt(fake.arg, &fake, &r, i);
+	assert_int_equal(fake.limited, n - 16384);
+	assert_int_equal(fake.nanswers, fake.limited);
+	assert_int_equal(app->counter[SMS_CNT_RECEIPT_REFUSED], fake.limited);
+	for (int i = 0; i < 2000 && fake.nanswers < n; i++)
+		turns(1);
+	assert_int_equal(fake.nanswers, n);
+	fake.ops->on_receipt(fake.arg, &fake, &r, n);
+	turns(20);
+	assert_int_equal(fake.nanswers, n + 1);
+	assert_int_equal(fake.limited, n - 16384);
+}
+
+static void put_accepted(uint64_t id, uint64_t changed_ms)
+{
+	bool done = false;
+	struct store_queue_put p = { 0 };
+
+	store_op_init(&p.op, STORE_QUEUE_PUT, got, &done);
+	p.entry = (struct store_queue_entry){ .id = id,
+					      .from_jid = SL("alice@localhost/phone"),
+					      .to_jid = SL("+15550114@sms.localhost"),
+					      .from_number = SL("+15550001"),
+					      .to_number = SL("+15550114"),
+					      .stanza_id = SL("old"),
+					      .body = SL("x"),
+					      .stamp_ms = 1,
+					      .changed_ms = changed_ms,
+					      .expires_ms = 1,
+					      .state = STORE_Q_ACCEPTED,
+					      .parts = 1 };
+	store_submit(app->store, &p.op);
+	while (!done)
+		loop_turn(app->loop, 5);
+	assert_int_equal(p.op.rc, 0);
+	assert_false(p.id_taken_r);
+}
+
+/* Accepted messages whose receipt is overdue are found behind any number of others. */
+static void test_no_receipt_comes(void **state)
+{
+	uint64_t now = clock_wall_ms();
+
+	UNUSED(state);
+	for (unsigned i = 1; i <= 450; i++)
+		put_accepted(i, now);
+	for (unsigned i = 451; i <= 700; i++)
+		put_accepted(i, 1);
+	outcome_settle(app->outcome);
+	for (int i = 0; i < 600 && occurrences("never said") < 250; i++)
+		turns(1);
+	turns(5);
+	assert_int_equal(occurrences("<remote-server-timeout "), 250);
+	assert_int_equal(app->counter[SMS_CNT_OUT_EXPIRED], 250);
+	outcome_settle(app->outcome);
+	turns(10);
+	assert_int_equal(app->counter[SMS_CNT_OUT_EXPIRED], 250);
+}
+
 static void come_up(void)
 {
 	fake.up = true;
@@ -688,6 +798,53 @@ static void test_commit_of_refusal_fails(void **state)
 	for (int i = 0; i < 600 && core.restarts < before + 2; i++)
 		loop_turn(app->loop, 5);
 	assert_int_equal(core.restarts, before + 2); /* so that the core sends it again */
+}
+
+/* The entry with this custody id, as the store has it. */
+static struct store_queue_entry stored(const char *custody)
+{
+	bool done = false;
+	struct store_queue_get g = { 0 };
+	struct store_queue_entry q;
+
+	store_op_init(&g.op, STORE_QUEUE_GET, got, &done);
+	g.custody_id = sl_cstr(custody);
+	store_submit(app->store, &g.op);
+	while (!done)
+		loop_turn(app->loop, 5);
+	assert_int_equal(g.op.rc, 0);
+	assert_true(g.found_r);
+	q = g.entry_r;
+	store_op_fini(&g.op);
+	return q; /* its texts are gone */
+}
+
+static void test_queued_text_that_is_too_long_by_now(void **state)
+{
+	char text[400];
+
+	UNUSED(state);
+	memset(text, 'c', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	fake.up = false;
+	say_message("81", "l1", "+15550113", text);
+	say_message("82", "l2", "+15550113", "short");
+	core_expect("h='2'/>");
+	crash();
+	config_unref(&cfg);
+	configure(1);
+	core.restarts = 0;
+	fake.n = 0;
+	commits_to_fail = 2;
+	start();
+	core_expect("<not-acceptable "); /* MSG-3 */
+	core_expect("id='l1'");
+	assert_int_equal(stored("c81").state, STORE_Q_FAILED);
+	wait_parts(1);
+	assert_string_equal(fake.part[0].text, "short");
+	outcome(0, PART_ACCEPTED, "s");
+	turns(5);
+	assert_int_equal(app->counter[SMS_CNT_OUT_FAILED], 1);
 }
 
 static void test_in_binary_parts(void **state)
@@ -753,10 +910,15 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_in, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_long, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_multipart_receipts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_copies_of_a_receipt, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_flood_of_receipts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_no_receipt_comes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_submit_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_end_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_refusal_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_binary_parts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_queued_text_that_is_too_long_by_now, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(test_in_odd_senders, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_text_that_is_no_xml, set_up, tear_down),
 	};

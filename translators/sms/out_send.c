@@ -357,10 +357,15 @@ void out_result(struct out *o, struct bearer *b, uint64_t cookie, const struct p
 
 static void ended(struct entry *en, int rc)
 {
-	if (rc < 0)
+	bool expired = en->q.state == STORE_Q_EXPIRED;
+
+	if (rc < 0) {
 		finish(en, rc);
-	else
-		entry_free(en);
+		return;
+	}
+	sms_count(en->out->a, expired ? SMS_CNT_OUT_EXPIRED : SMS_CNT_OUT_FAILED);
+	entry_trace(en, expired ? "expired" : "failed");
+	entry_free(en);
 }
 
 static void end_entry(struct entry *en, uint8_t state, const char *condition, const char *type,
@@ -376,10 +381,8 @@ static void end_entry(struct entry *en, uint8_t state, const char *condition, co
 	}
 	en->ended_in = en->q.state;
 	en->q.state = state;
-	sms_count(a, state == STORE_Q_EXPIRED ? SMS_CNT_OUT_EXPIRED : SMS_CNT_OUT_FAILED);
 	if (!en->reason[0])
 		snprintf(en->reason, sizeof(en->reason), "%s", text);
-	entry_trace(en, state == STORE_Q_EXPIRED ? "expired" : "failed");
 	commit(en, op, ended);
 }
 
@@ -480,6 +483,17 @@ static void part_done(struct entry *en, int rc)
 	finish(en, rc);
 }
 
+/* MSG-3, of one that was taken under another configuration. */
+static void end_misfit(struct entry *en)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text),
+		 "This text needs more than %u short messages by now; shorten it.",
+		 en->out->a->cfg->sms.max_parts);
+	end_entry(en, STORE_Q_FAILED, "not-acceptable", "modify", text);
+}
+
 /* All that can follow from what is known of an entry; called after every answer and every commit.
  */
 void entry_evaluate(struct entry *en)
@@ -494,6 +508,10 @@ void entry_evaluate(struct entry *en)
 	for (unsigned i = 0; i < en->text.n; i++) {
 		all_accepted &= en->part[i].state == STORE_Q_ACCEPTED;
 		changed |= en->part[i].changed;
+	}
+	if (en->misfit) {
+		end_misfit(en);
+		return;
 	}
 	if (en->drop && en->q.state == STORE_Q_QUEUED) {
 		end_entry(en, STORE_Q_FAILED, "gone", "cancel",

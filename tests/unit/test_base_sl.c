@@ -115,7 +115,7 @@ static void errors(void **state)
 	assert_string_equal(e.text + strlen(e.text) - 9, " word ...");
 	errno = ENOENT;
 	err_errno(&e, E_IO, "%.500s", big);
-	assert_string_equal(e.text + strlen(e.text) - 8, " No ...");
+	assert_string_equal(e.text + strlen(e.text) - 8, ": No ...");
 	memset(big, 'x', sizeof(big) - 1);
 	for (size_t i = 1; i + 1 < sizeof(big); i += 2)
 		memcpy(big + i, "\xc3\xa9", 2);

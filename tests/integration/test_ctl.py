@@ -50,7 +50,8 @@ def test_status(tandem):
     for p in s["processes"]:
         assert p["name"] and p["restarts"] >= 0 and os.path.exists("/proc/%d" % p["pid"])
     core = s["core"]
-    assert core["components"] >= 1 and core["sessions"] <= core["connections"] - core["components"]
+    attached = core["sessions"] - core["detached"]
+    assert core["components"] >= 1 and attached <= core["connections"] - core["components"]
     text = tandem.ctl("status")
     assert "tandem-core" in text and "tandem-sms" in text
 

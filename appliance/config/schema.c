@@ -664,7 +664,7 @@ json_t *config_option_json(const char *section, const char *key, struct sl text,
 	else
 		v = schema_check_value(o, text, &why) < 0 ? NULL : schema_value_json(o, text);
 	if (!v)
-		err_set(e, why.code, NULL, "%.60s: %.120s", key, why.text);
+		err_set(e, why.code, NULL, "%s: %s", key, why.text);
 	return v;
 }
 

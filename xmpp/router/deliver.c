@@ -101,8 +101,6 @@ static enum fate message_fate(struct user *u, const struct item *it)
 										   : ST_NORMAL;
 	bool some = top_priority(u) >= 0, bare = jid_is_bare(&it->st->to);
 
-	if (it->st->type == ST_ERROR)
-		type = ST_ERROR;
 	/* DELIV-8: the outcome that a sender waits for reaches another session of his, or waits for
 	 * the next. */
 	if (it->mail_id && (type == ST_ERROR || domain_has_custody(u->w, it->st->from.domain)) &&

@@ -179,7 +179,12 @@ static void test_duplicates_of_another_session(void **state)
 		  "carol/c > " OMSG("bob@localhost", "1") "\n"
 		  "carol/c > " OMSG("bob@localhost", "1") "\n"
 		  "bob/b < <message from='carol@localhost/c' type='chat' id='1'/>\n"
-		  "bob/b < <message from='carol@localhost/c' type='chat' id='1'/>\n");
+		  "bob/b < <message from='carol@localhost/c' type='chat' id='1'/>\n"
+		  "attach gw.localhost sm\n"
+		  "carol/c > " OMSG("+1@gw.localhost", "1") "\n"
+		  "carol/c > " OMSG("+1@gw.localhost", "1") "\n"
+		  "gw.localhost < " GOT("1") "\n"
+		  "gw.localhost < " GOT("1") "\n");
 	rh_free(&h);
 }
 
@@ -372,6 +377,56 @@ static void test_first_ack_deletes(void **state)
 		  "ack bob/2\n"
 		  "rows bob@localhost 0\n"
 		  "end bob/1\n"
+		  "bob/2 ! " GOT("1") "\n"
+		  "rows bob@localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-7: handed back by one while another has it: that one will acknowledge it. And not to those of less priority. */
+static void test_undelivered_to_whom(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin bob/1\nlogin bob/2\nlogin bob/3\nlogin bob/4\n"
+		  ON("bob/1", "5") ON("bob/2", "5") ON("bob/3", "3") ON("bob/4", "1")
+		  "clear bob/1\nclear bob/2\nclear bob/3\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "bob/1 < " GOT("1") "\nbob/2 < " GOT("1") "\n"
+		  "end bob/1\n"
+		  "clear bob/2\n"
+		  "clear bob/3\nclear bob/4\n"
+		  "bob/2 -\nbob/3 -\n"
+		  "end bob/2\n"
+		  "bob/3 ~ " GOT("1") "\n"
+		  "bob/4 ! " GOT("1") "\n"
+		  "rows bob@localhost 1\n"
+		  "ack bob/3\n"
+		  "rows bob@localhost 0\n");
+	rh_free(&h);
+}
+
+/* XEP-0198 4: an iq that did not arrive is answered, so nobody waits for ever; a headline is gone. */
+static void test_undelivered_iq(void **state)
+{
+	static const char *const texts[] = {
+		"<iq from='carol@localhost/c' to='bob@localhost/b' type='get' id='q'><ping xmlns='urn:xmpp:ping'/></iq>",
+		"<iq from='carol@localhost/c' to='bob@localhost/b' type='result' id='r'/>",
+		"<message from='carol@localhost/c' to='bob@localhost/b' type='headline'><body>news</body></message>",
+		"<presence from='carol@localhost/c' to='bob@localhost/b'/>",
+	};
+	struct rh *h = begin(1);
+	struct stanza *st;
+
+	(void)state;
+	RH_RUN(h, "login carol/c\nlogin bob/b\n");
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		assert_int_equal(stanza_restore(sl_cstr(texts[i]), &st), 0);
+		session_undelivered(rh_session(h, "bob/b"), st, NULL);
+		stanza_unref(&st);
+	}
+	RH_RUN(h, "carol/c < <iq from='bob@localhost/b' type='error' id='q'><error><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>\n"
+		  "carol/c -\n"
 		  "rows bob@localhost 0\n");
 	rh_free(&h);
 }
@@ -568,7 +623,9 @@ static void test_expiry(void **state)
 	RH_RUN(h, "login alice/a\n"
 		  "alice/a > " MSG("+1@gw.localhost", "1") "\n"
 		  "rows gw.localhost 1\n");
-	rh_expire(h, 1100);
+	rh_expire(h, 100);
+	RH_RUN(h, "rows gw.localhost 1\nalice/a -\n");
+	rh_expire(h, 1000);
 	RH_RUN(h, "alice/a < <message type='error' id='1' from='+1@gw.localhost'><error><remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>\n"
 		  "rows gw.localhost 0\n");
 	rh_free(&h);
@@ -666,6 +723,31 @@ static void test_flush_race(void **state)
 		RH_RUN(h, line);
 	}
 	RH_RUN(h, "bob/b -\nack bob/b\nrows bob@localhost 0\nalice/a -\ncarol/c -\n");
+	rh_free(&h);
+}
+
+/* What promises nothing and came behind a page whose session went: dropped; the rest is kept. */
+static void test_flush_stops(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	h->readers = 2;
+	rh_restart(h);
+	RH_RUN(h, "login alice/a sm\nlogin carol/c\n"
+		  "alice/a > " MSG("bob@localhost", "old") "\n"
+		  "rows bob@localhost 1\n"
+		  "login bob/b\n"
+		  "hold load\n"
+		  "bob/b > <presence/>\nbob/b < <presence/>\nsettle\n"
+		  "carol/c > <message to='bob@localhost' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>\n"
+		  "carol/c > " MSG("bob@localhost", "2") "\n"
+		  "end bob/b\n"
+		  "release\n"
+		  "rows bob@localhost 2\n"
+		  "carol/c -\n"
+		  "login bob/c\nbob/c > <presence/>\nbob/c < <presence/>\n"
+		  "bob/c < " GOT("old") "\nbob/c < " GOT("2") "\nbob/c -\n");
 	rh_free(&h);
 }
 
@@ -826,6 +908,8 @@ int main(void)
 		cmocka_unit_test(test_offline),
 		cmocka_unit_test(test_first_ack_deletes),
 		cmocka_unit_test(test_undelivered),
+		cmocka_unit_test(test_undelivered_to_whom),
+		cmocka_unit_test(test_undelivered_iq),
 		cmocka_unit_test(test_undelivered_without_a_row),
 		cmocka_unit_test(test_component_resend),
 		cmocka_unit_test(test_forged_custody),
@@ -837,6 +921,7 @@ int main(void)
 		cmocka_unit_test(test_flush),
 		cmocka_unit_test(test_flush_broken_off),
 		cmocka_unit_test(test_flush_race),
+		cmocka_unit_test(test_flush_stops),
 		cmocka_unit_test(test_page_and_stanza),
 		cmocka_unit_test(test_component_stalls),
 		cmocka_unit_test(test_count_race),

@@ -559,7 +559,7 @@ static void test_who_is_told(void **state)
 		  "alice/there > <presence/>\nclear alice/there\n"
 		  "alice/roster > <presence to='c@irc.localhost' type='subscribe'/>\n"
 		  "clear alice/roster\nclear irc.localhost\n"
-		  "irc.localhost > <presence from='c@irc.localhost' to='alice@localhost' type='subscribed'/>\n"
+		  "irc.localhost > <presence from='c@irc.localhost/full' to='alice@localhost' type='subscribed'/>\n"
 		  "alice/roster < <presence from='c@irc.localhost' type='subscribed'/>\n"
 		  "alice/roster < <iq type='set'/>\n"
 		  "alice/there -\n"

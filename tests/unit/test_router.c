@@ -157,6 +157,9 @@ static void test_full_jid(void **state)
 		  "alice/a < <iq from='bob@localhost/mute' type='result' id='q'/>\n"
 		  "alice/a > <iq to='bob@localhost/none' type='get' id='n'><query xmlns='jabber:iq:version'/></iq>\n"
 		  "alice/a < <iq from='bob@localhost/none' type='error' id='n'>" ERROR("service-unavailable") "</iq>\n"
+		  /* not by the account, which would answer this for its bare JID */
+		  "alice/a > <iq to='bob@localhost/none' type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>\n"
+		  "alice/a < <iq from='bob@localhost/none' type='error' id='p'>" ERROR("service-unavailable") "</iq>\n"
 		  "alice/a > <iq to='bob@localhost/none' type='result' id='n'/>\n"
 		  "alice/a -\nbob/neg -\nbob/mute -\n");
 	rh_free(&h);

@@ -314,8 +314,7 @@ static void undelivered_message(struct session *s, struct stanza *st)
 	struct user *u = s->user;
 	struct item it = { .st = stanza_ref(st) };
 
-	if (st->type == ST_ERROR || st->type == ST_GROUPCHAT || st->type == ST_HEADLINE ||
-	    !stanza_promises(st))
+	if (!stanza_promises(st))
 		item_free(&it);
 	else if (!deliver_bare(u, &it, SL_NULL, false))
 		mail_offline(u, &it);

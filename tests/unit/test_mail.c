@@ -511,7 +511,7 @@ static void test_forged_custody(void **state)
 
 	(void)state;
 	RH_RUN(h, "attach gw.localhost sm\nattach irc.localhost\nlogin alice/a\n"
-		  "alice/a > <message to='+1@gw.localhost' type='chat' id='1'><custody xmlns='urn:tandem:custody:0' id='666'/><body>x</body></message>\n"
+		  "alice/a > <message to='+1@gw.localhost' type='chat' id='1'><custody xmlns='urn:tandem:custody:0' id='666'/><body>x</body><custody xmlns='urn:tandem:custody:0' id='666'/></message>\n"
 		  "gw.localhost ! <message type='chat'><custody xmlns='urn:tandem:custody:0' id='666'/></message>\n"
 		  "gw.localhost < <message type='chat' id='1'><custody xmlns='urn:tandem:custody:0' id='*'/></message>\n"
 		  "alice/a > <message to='x@irc.localhost' type='chat' id='2'><custody xmlns='urn:tandem:custody:0' id='666'/><body>x</body></message>\n"

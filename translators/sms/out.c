@@ -396,7 +396,7 @@ static void take(struct out *o, struct stanza *st, const struct store_queue_entr
 	stanza_unref(&st);
 }
 
-/* MSG-11: what the queue keeps beside the text. */
+/* MSG-12: what the queue keeps beside the text. */
 static bool names_too_long(const struct stanza *st, struct sl thread)
 {
 	return st->id.n > NAME_OCTETS_MAX || thread.n > NAME_OCTETS_MAX ||
@@ -422,7 +422,7 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 		cond = "feature-not-implemented";
 		why = "Only chat messages can be sent to a telephone.";
 	} else if (names_too_long(st, thread)) {
-		cond = "policy-violation"; /* MSG-11 */
+		cond = "policy-violation"; /* MSG-12 */
 		type = "modify";
 		why = "The id or the thread of this message is too long.";
 	} else if (number_normalise(&a->np, st->to.local, to, &e) < 0) {

@@ -285,15 +285,18 @@ static const struct opt limits_opts[] = {
 	UINT_("attributes", TOP(limits.attributes), 64, 8, 1000, CORE, false,
 	      "Attributes of one element."),
 	UINT_("connections", TOP(limits.connections), 100000, 1, 10000000, CORE, false,
-	      "Client connections, all together."),
+	      "Client connections, all together; component connections, too, counted apart."),
 	UINT_("connections_per_address", TOP(limits.connections_per_address), 200, 1, 10000000,
-	      CORE, false, "Client connections from one address (IPv6: from one /64)."),
+	      CORE, false,
+	      "Connections from one address (IPv6: from one /64), of clients and, counted apart, "
+	      "of components."),
 	UINT_("unauthenticated_seconds", TOP(limits.unauthenticated_seconds), 60, 5, 3600, CORE,
 	      false, "Time for TLS and login."),
 	UINT_("auth_failures", TOP(limits.auth_failures), 5, 1, 100, CORE, false,
 	      "Failed logins before the connection is closed."),
 	UINT_("stanzas_per_second", TOP(limits.stanzas_per_second), 500, 0, 1000000, CORE, false,
-	      "Of one session, in the long run; 0: no limit. Above it, we read more slowly."),
+	      "Of one session, in the long run; 0: no limit. Above it, we read more slowly. "
+	      "Elements of XEP-0198 count as stanzas."),
 	UINT_("stanza_burst", TOP(limits.stanza_burst), 2000, 0, 10000000, CORE, false,
 	      "So many may come at once."),
 	UINT_("octets_per_second", TOP(limits.octets_per_second), MIB, 0, 1000 * MIB, CORE, false,
@@ -347,7 +350,8 @@ static const struct opt sms_opts[] = {
 	      "server. Empty: the certificate is not checked."),
 	CONTENT_("server_ca", TOP(sms.server_ca), PEM_MAX_OCTETS, check_pem, false, SMS),
 	STR_("default_link", TOP(sms.default_link), "", 64, NULL, SMS, false,
-	     "The link for numbers that no prefix decides; empty: the cheapest that is bound."),
+	     "The link for numbers that no prefix of a link begins; empty: the cheapest one "
+	     "without prefixes."),
 	STR_("country_code", TOP(sms.country_code), "", 3, check_country, SMS, false,
 	     "Of numbers written in national form (49); empty: only international ones are taken."),
 	STR_("international_prefix", TOP(sms.international_prefix), "00", 6, check_dial_prefix, SMS,
@@ -660,7 +664,7 @@ json_t *config_option_json(const char *section, const char *key, struct sl text,
 	else
 		v = schema_check_value(o, text, &why) < 0 ? NULL : schema_value_json(o, text);
 	if (!v)
-		err_set(e, why.code, NULL, "%.60s: %.120s", key, why.text);
+		err_set(e, why.code, NULL, "%s: %s", key, why.text);
 	return v;
 }
 

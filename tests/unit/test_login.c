@@ -267,13 +267,18 @@ static void test_abandoned(void **state)
 	begin(SL("SCRAM-SHA-1"));
 	assert_null(login_input(login, SL("n,,n=alice,r=x")));
 	ar_answer();
-	login_free(&login); /* while a step runs */
+	login_free(&login); /* before a step */
+	ar_turn();
+	begin(SL("PLAIN"));
+	assert_null(login_input(login, SL("\0alice\0wonder")));
+	ar_answer();
+	login_free(&login); /* while a thread derives */
 	ar_turn();
 	begin(SL("SCRAM-SHA-1"));
 	assert_string_equal(say(SL("n,,n=alice,r=x")), "more");
 	login_free(&login);
-	begin(SL("SCRAM-SHA-1"));
-	assert_null(login_input(login, SL("n,,n=alice,r=x")));
+	begin(SL("PLAIN"));
+	assert_null(login_input(login, SL("\0alice\0wonder")));
 	ar_answer();
 	ar.later[0].job->drop(ar.later[0].job); /* the worker is gone */
 	ar.nlater = 0;

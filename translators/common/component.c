@@ -26,7 +26,7 @@ static void stream_drop(struct component *c);
 static const struct conn_ops conn_ops;
 static const struct xml_stream_ops xml_ops;
 static const struct xml_limits limits = {
-	.stanza_octets = 1u << 20, .depth = 64, .attrs = 64, .nodes = 16384
+	.stanza_octets = COMPONENT_STANZA_MAX, .depth = 1010, .attrs = 1010, .nodes = 65536
 };
 
 static void resolved(void *arg, int rc, const struct addrinfo *addr)
@@ -695,7 +695,7 @@ static int copy_cfg(struct component *c, const struct component_cfg *cfg)
 	c->secure = cfg->secure;
 	c->tls_ctx = cfg->tls_ctx ? tls_ctx_ref(cfg->tls_ctx) : NULL;
 	c->tls_verified = cfg->tls_verified;
-	c->out_octets = cfg->out_octets ? cfg->out_octets : 4u << 20;
+	c->out_octets = cfg->out_octets ? cfg->out_octets : COMPONENT_STANZA_MAX + (4u << 20);
 	c->inflight_max = cfg->inflight_max ? cfg->inflight_max : 4096;
 	if (!c->domain || !c->host || (cfg->unix_path.n && !c->unix_path) ||
 	    secret_set(&c->secret, cfg->secret) < 0)

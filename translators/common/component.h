@@ -21,6 +21,11 @@
 
 struct component;
 
+/* What the server may have been configured to let through (limits.component_stanza_octets), and
+ * what it adds. A stanza that we refuse it would send again for ever; so would we one that we
+ * cannot write. */
+#define COMPONENT_STANZA_MAX ((16u << 20) + (64u << 10))
+
 struct tls_ctx;
 
 /* TLS over TCP (COMP-15, COMP-16). */
@@ -36,11 +41,11 @@ struct component_cfg { /* copied */
 	struct sl unix_path; /* set: our core */
 	struct sl host;      /* else over TCP (numeric address or name) */
 	uint16_t port;
-	struct sl secret;      /* XEP-0114 and SCRAM */
+	struct sl secret; /* XEP-0114 and SCRAM */
 	enum component_secure secure;
 	struct tls_ctx *tls_ctx; /* a client's, a reference is taken; needed unless NEVER */
 	bool tls_verified;       /* tls_ctx checks the server's certificate */
-	size_t out_octets;     /* output limit; 0: 4 MiB */
+	size_t out_octets;       /* output limit; 0: one stanza of the largest size and 4 MiB */
 	uint32_t inflight_max; /* incoming stanzas without component_done before reading pauses; 0:
 				  4096 */
 };

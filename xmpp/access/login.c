@@ -252,8 +252,22 @@ static void dropped(struct auth_job *j)
 	login_free(&l);
 }
 
+static void step_here(struct loop_task *t)
+{
+	struct login *l = container_of(t, struct login, task);
+
+	login_run(&l->job);
+	answer(l, l->result, l->condition);
+}
+
+/* A step of SCRAM costs a few hash blocks: less than sending it to a thread and back. A password,
+ * or the secret of a component, costs milliseconds. */
 static void step(struct login *l)
 {
+	if (!l->plain && !l->component) {
+		loop_defer(l->w->loop, &l->task, step_here);
+		return;
+	}
 	l->job.run = login_run;
 	l->job.done = stepped;
 	l->job.drop = dropped;
@@ -343,8 +357,9 @@ void login_free(struct login **lp)
 	*lp = NULL;
 	l->owner = NULL;
 	l->conn = NULL;
-	if (l->busy)
+	if (l->busy && !l->task.loop)
 		return; /* freed when the answer comes */
+	loop_task_clear(&l->task);
 	login_sasl_dispose(l);
 	secret_clear(&l->input);
 	secret_clear(&l->password);

@@ -1,5 +1,6 @@
-/* login.h - one SASL login of a client's or component's stream (RFC 6120 section 6): Cyrus SASL on
- * the auth pool, verifiers from the store, or made of a component's secret.
+/* login.h - one SASL login of a client's or component's stream (RFC 6120 section 6): Cyrus SASL,
+ * verifiers from the store, or made of a component's secret. Steps of SCRAM run in the worker,
+ * between two stanzas; what derives from a password or a component's secret on the auth pool.
  *
  * The stream decodes base64 and writes the XML; a login takes the decoded data and answers later,
  * in the same worker, by the callback. The first message is read here before Cyrus sees it: it

@@ -16,6 +16,7 @@
  * are touched by the worker only. */
 struct login {
 	struct auth_job job;
+	struct loop_task task;
 	struct store_account_get get;
 	struct worker *w;
 	const struct core_config *cfg;

@@ -7,8 +7,10 @@
 
 #include <pthread.h>
 #include <sasl/saslplug.h>
+#include <sasl/saslutil.h>
 
 #include "appliance/base/log.h"
+#include "appliance/base/rnd.h"
 #include "xmpp/stream/jid.h"
 
 typedef int (*sasl_proc)(void);
@@ -71,6 +73,14 @@ static int log_line(void *context, int level, const char *message)
 	return SASL_OK;
 }
 
+/* In place of Cyrus' own, which is a generator with 48 bits of state, seeded from /dev/urandom or,
+ * inside a jail that has none, from the time and the process id: SCRAM's nonces come from here. */
+void sasl_rand(sasl_rand_t *pool, char *p, unsigned n)
+{
+	UNUSED(pool);
+	rnd_bytes(p, n);
+}
+
 /* ---- the auxprop plug-in
  * ------------------------------------------------------------------------- */
 
@@ -97,7 +107,8 @@ static int lookup(void *glob, sasl_server_params_t *sp, unsigned flags, const ch
 	UNUSED(glob);
 	UNUSED(user);
 	UNUSED(n);
-	if (!l)
+	/* A libsasl2 linked with -Bsymbolic would not see our sasl_rand. */
+	if (!l || sp->utils->rand != sasl_rand)
 		return SASL_FAIL;
 	if ((flags & SASL_AUXPROP_AUTHZID) || l->plain)
 		return SASL_OK;

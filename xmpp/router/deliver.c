@@ -101,8 +101,6 @@ static enum fate message_fate(struct user *u, const struct item *it)
 										   : ST_NORMAL;
 	bool some = top_priority(u) >= 0, bare = jid_is_bare(&it->st->to);
 
-	if (it->st->type == ST_ERROR)
-		type = ST_ERROR;
 	/* DELIV-8: the outcome that a sender waits for reaches another session of his, or waits for
 	 * the next. */
 	if (it->mail_id && (type == ST_ERROR || domain_has_custody(u->w, it->st->from.domain)) &&
@@ -324,8 +322,7 @@ static void undelivered_message(struct session *s, struct stanza *st)
 	struct user *u = s->user;
 	struct item it = { .st = stanza_ref(st) };
 
-	if (st->type == ST_ERROR || st->type == ST_GROUPCHAT || st->type == ST_HEADLINE ||
-	    !stanza_promises(st))
+	if (!stanza_promises(st))
 		item_free(&it);
 	else if (!deliver_bare(u, &it, SL_NULL, false))
 		mail_offline(u, &it);

@@ -319,21 +319,48 @@ static void strip_custody(struct stanza *st)
 		xml_unlink(n);
 }
 
+/* Answered with an error, which settles it. */
+static void refuse(struct session *s, struct item *it, struct custody *c, enum stanza_cond cond,
+		   struct sl text)
+{
+	route_error(s->w, it->st, cond, text);
+	item_free(it);
+	if (c)
+		c->done(c, 0);
+}
+
+/* DELIV-12: short forms (a quote, a prefix) are long when we write them, and no output, journal or
+ * translator has to cope with more than the largest stanza. */
+static bool fits(const struct session *s, const struct stanza *st)
+{
+	const struct core_limits *lim = &s->w->cfg->lim;
+	bool ours = !s->user && domain_has_custody(s->w, s->jid.domain);
+
+	return stanza_wire_max(st, NULL, NULL, SL_NULL) <=
+	       (ours ? lim->own : lim->component).stanza_octets;
+}
+
 void inbound_ready(struct session *s, struct stanza *st, struct custody *c)
 {
 	struct item it = { .st = st };
 	struct plan p;
+	int rc;
 
 	strip_custody(st);
-	if (stamp(s, st) || stanza_seal(st)) {
+	rc = stamp(s, st);
+	if (rc == 0)
+		rc = stanza_seal(st);
+	if (rc == E_TOOBIG || (rc == 0 && !fits(s, st))) {
+		count(s->w, CNT_LIMIT_STANZA);
+		refuse(s, &it, c, SC_POLICY_VIOLATION, SL("too large when it is written out"));
+		return;
+	}
+	if (rc) {
 		refuse_custody(s, &it, c);
 		return;
 	}
 	if (!well_formed(st) || (jid_is_null(&st->to) && !s->user)) {
-		route_error(s->w, st, SC_BAD_REQUEST, SL_NULL);
-		item_free(&it);
-		if (c)
-			c->done(c, 0);
+		refuse(s, &it, c, SC_BAD_REQUEST, SL_NULL);
 		return;
 	}
 	p = make_plan(s, st, c);

@@ -40,6 +40,7 @@ enum {
 struct core_limits {
 	struct xml_limits preauth, bound,
 		component; /* stanza size before and after login, on component streams */
+	struct xml_limits own; /* of our translators: room for what they say about a stanza */
 	uint32_t conns; /* of all listeners together; 0: no limit */
 	uint32_t conns_per_addr;
 	uint32_t unauth_s;                  /* seconds until a login must be complete */

@@ -146,6 +146,7 @@ struct config {
 		struct sl server; /* "192.0.2.1:5347": a foreign XMPP server; empty: our core */
 		struct sl server_secret_file, server_secret;
 		uint32_t server_tls; /* enum config_server_tls */
+		uint32_t streams;    /* to the core; 0: as many as it takes */
 		struct sl server_ca_file, server_ca; /* empty: its certificate is not checked */
 		struct sl default_link; /* empty: any that serves the number */
 		struct sl country_code; /* of national numbers, "49"; empty: only international ones

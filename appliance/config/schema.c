@@ -349,6 +349,9 @@ static const struct opt sms_opts[] = {
 	      "PEM: who may have signed the server's certificate, which must be for its name in\n"
 	      "server. Empty: the certificate is not checked."),
 	CONTENT_("server_ca", TOP(sms.server_ca), PEM_MAX_OCTETS, check_pem, false, SMS),
+	UINT_("streams", TOP(sms.streams), 0, 0, 8, SMS, true,
+	      "Streams to the core, no more than it has workers (and no more than 8); 0: as many\n"
+	      "as it takes."),
 	STR_("default_link", TOP(sms.default_link), "", 64, NULL, SMS, false,
 	     "The link for numbers that no prefix of a link begins; empty: the cheapest one "
 	     "without prefixes."),

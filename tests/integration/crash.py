@@ -67,6 +67,10 @@ class TandemWorld(World):
         self.sms = True
 
     def start(self):
+        # tandem-sms has as many streams to the core as that has workers.
+        workers = self.rng.choice((1, 2, 4))
+        self.say("%d workers" % workers)
+        self.tandem.write_config("", workers=workers)
         self.tandem.start()
         for user in SENDERS + OFFLINE:
             self.tandem.user_add(user, PASSWORD, number_of(user))

@@ -133,7 +133,7 @@ async def test_translator_on_another_box(two_boxes):
     await eventually(lambda: far.status()["sms"]["core"] == "up", "connected to the other core")
     (x,) = [x for x in core.ctl("--json", "component", "list")["components"]
             if x["domain"] == "far.localhost"]
-    assert x["streams"] == 1 and "mechanism=SCRAM-SHA-512-PLUS" in core.log_text()
+    assert x["streams"] == 2 and "mechanism=SCRAM-SHA-512-PLUS" in core.log_text()
     p = await login(core, Pat)
     p.send_message("+19990001@far.localhost", "over the wire", mtype="chat")
     await eventually(lambda: len(smsc.submits()) == 1, "an SMS")

@@ -590,14 +590,19 @@ void rh_login_as(struct rh *h, const char *name, const char *jid)
 	login_as(h, sl_cstr(name), jid, false);
 }
 
+static unsigned number(struct rh *h, struct sl text);
+
 static void attach(struct rh *h, struct sl name, bool sm)
 {
+	size_t plus = sl_find(name, '+', 0);
 	char jid[256];
 	struct fake *f;
 
 	sl_to_cstr(sl_sub(name, 0, sl_find(name, '#', 0)), jid, sizeof(jid)); /* gw.localhost#2: a second stream */
 	f = fake_new(h, name, jid, sm);
 	f->component = true;
+	if (plus < name.n) /* gw.localhost#+1: in the worker after its home */
+		f->s.w = &h->w[(f->s.w->id + number(h, sl_sub(name, plus + 1, name.n))) % h->nworkers];
 	enter(f);
 	rh_inside = true;
 	component_attach(&f->s);
@@ -948,6 +953,26 @@ void rh_accounts(struct rh *h, const char *const *jids)
 struct session *rh_session(struct rh *h, const char *name)
 {
 	return &fake_get(h, sl_cstr(name))->s;
+}
+
+bool rh_read(struct rh *h, const char *name, unsigned at, char id[32])
+{
+	struct fake *f = fake_get(h, sl_cstr(name));
+
+	LIST_FOREACH (n, next, &f->inbox)
+		if (at-- == 0) {
+			sl_to_cstr(xml_attr(LIST_ENTRY(n, struct delivered, node)->root, SL("id")), id, 32);
+			return true;
+		}
+	return false;
+}
+
+void rh_forget(struct rh *h, const char *name, unsigned count)
+{
+	struct fake *f = fake_get(h, sl_cstr(name));
+
+	while (count-- && !list_empty(&f->inbox))
+		delivered_free(f, LIST_ENTRY(f->inbox.next, struct delivered, node));
 }
 
 unsigned rh_inbox(struct rh *h, const char *name)

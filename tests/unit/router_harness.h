@@ -4,7 +4,8 @@
  * Tests are conversations, one line an action:
  *
  *   login alice/a [sm]         bind alice@localhost/a; sm: its messages take custody places
- *   attach gw.localhost [sm]   a component's stream is up; detach NAME: it goes
+ *   attach gw.localhost [sm]   a component's stream is up; detach NAME: it goes; gw.localhost#2 is a second one,
+ *                              gw.localhost#+1 one in the worker after that of the domain
  *   alice/a > XML              send
  *   alice/a < XML              the next thing that was delivered matches
  *   alice/a ~ XML              one of the things that were delivered matches (and is taken out)
@@ -81,6 +82,8 @@ void rh_roster(struct rh *h, const char *owner, struct store_roster_load *l);
 void rh_login_as(struct rh *h, const char *name, const char *jid);
 struct session *rh_session(struct rh *h, const char *name);
 /* Of a session: how many things are in its inbox; its stream was closed with this error (or NULL). */
+bool rh_read(struct rh *h, const char *name, unsigned at, char id[32]); /* the id of one of them; false: no more */
+void rh_forget(struct rh *h, const char *name, unsigned count);        /* the oldest */
 unsigned rh_inbox(struct rh *h, const char *name);
 const char *rh_closed(struct rh *h, const char *name);
 int rh_bound_rc(struct rh *h, const char *name);

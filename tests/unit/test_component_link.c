@@ -9,7 +9,7 @@
 #include "appliance/base/log.h"
 #include "appliance/loop/resolve.h"
 #include "appliance/loop/tls.h"
-#include "translators/common/component.h"
+#include "translators/common/streams.h"
 
 static struct core_rig rig;
 
@@ -56,19 +56,44 @@ static void on_acked(void *arg, uint64_t cookie)
 
 static const struct component_ops ops = { on_up, on_down, on_stanza, on_acked };
 
+/* Every worker logs. */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
 static void keep_line(void *arg, struct sl line)
 {
-	size_t n = strlen(t.logged);
+	size_t n;
 
 	UNUSED(arg);
+	pthread_mutex_lock(&lock);
+	n = strlen(t.logged);
 	if (n + line.n + 2 < sizeof(t.logged))
 		snprintf(t.logged + n, sizeof(t.logged) - n, SLFMT "\n", SLARG(line));
+	pthread_mutex_unlock(&lock);
+}
+
+static void forget_log(void)
+{
+	pthread_mutex_lock(&lock);
+	t.logged[0] = '\0';
+	pthread_mutex_unlock(&lock);
+}
+
+static bool logged(const char *what)
+{
+	bool found;
+
+	pthread_mutex_lock(&lock);
+	found = strstr(t.logged, what) != NULL;
+	pthread_mutex_unlock(&lock);
+	return found;
 }
 
 static int set_up(void **state)
 {
 	UNUSED(state);
 	memset(&t, 0, sizeof(t));
+	log_set_level(LOG_L_INFO);
+	log_capture(keep_line, NULL);
 	core_rig_new(&rig, false);
 	core_rig_account(&rig, "localhost", "alice", "wonder");
 	assert_int_equal(loop_new(LOOP_BACKEND_DEFAULT, &t.loop, NULL), 0);
@@ -89,11 +114,11 @@ static int tear_down(void **state)
 {
 	UNUSED(state);
 	disconnect();
-	log_capture(NULL, NULL);
 	tls_ctx_unref(&t.tls);
 	resolver_free(&t.resolver);
 	loop_free(&t.loop);
 	core_rig_free(&rig);
+	log_capture(NULL, NULL);
 	return 0;
 }
 
@@ -116,7 +141,7 @@ static void connect_to(enum access_port port, enum component_secure how, struct 
 
 	if (port == ACCESS_COMPONENT_UNIX)
 		cfg.unix_path = sl_cstr(rig.unix_path);
-	t.logged[0] = '\0';
+	forget_log();
 	assert_int_equal(component_new(t.loop, t.resolver, &cfg, &ops, NULL, &t.c, NULL), 0);
 }
 
@@ -142,11 +167,14 @@ static void round_trip(const char *domain)
 
 static const char *mechanism(void)
 {
-	const char *at = strstr(t.logged, " mechanism=");
 	static char name[32];
+	const char *at;
 
-	assert_non_null(at);
-	assert_int_equal(sscanf(at, " mechanism=%31[A-Z0-9-]", name), 1);
+	pthread_mutex_lock(&lock);
+	at = strstr(t.logged, " mechanism=");
+	if (!at || sscanf(at, " mechanism=%31[A-Z0-9-]", name) != 1)
+		name[0] = '\0';
+	pthread_mutex_unlock(&lock);
 	return name;
 }
 
@@ -174,15 +202,13 @@ static void test_ways(void **state)
 	for (size_t i = 0; i < ARRAY_LEN(way); i++) {
 		rig.cfg->component_tls = way[i].server;
 		core_rig_start(&rig);
-		log_set_level(LOG_L_INFO);
-		log_capture(keep_line, NULL);
 		connect_to(way[i].port, way[i].how, SL("far.localhost"), SL("distance"));
 		until(&t.up);
 		assert_int_equal(t.custody, way[i].mechanism != NULL);
 		if (way[i].mechanism)
 			assert_string_equal(mechanism(), way[i].mechanism);
 		else
-			assert_null(strstr(t.logged, "mechanism="));
+			assert_false(logged("mechanism="));
 		round_trip("far.localhost");
 		disconnect();
 		core_rig_stop(&rig);
@@ -195,29 +221,27 @@ static void test_without_binding(void **state)
 	UNUSED(state);
 	rig.cfg->mechanisms = SL("SCRAM-SHA-256 PLAIN");
 	core_rig_start(&rig);
-	log_set_level(LOG_L_INFO);
-	log_capture(keep_line, NULL);
 	connect_to(ACCESS_COMPONENT, COMPONENT_TLS_OFFERED, SL("far.localhost"), SL("distance"));
 	until(&t.up);
 	assert_string_equal(mechanism(), "SCRAM-SHA-256");
 	round_trip("far.localhost");
 	disconnect();
 	connect_to(ACCESS_COMPONENT, COMPONENT_TLS_ALWAYS, SL("far.localhost"), SL("distance"));
-	for (unsigned i = 0; i < 400 && !strstr(t.logged, "component.insecure"); i++)
+	for (unsigned i = 0; i < 400 && !logged("component.insecure"); i++)
 		loop_turn(t.loop, 5);
-	assert_non_null(strstr(t.logged, "component.insecure"));
+	assert_true(logged("component.insecure"));
 	assert_false(t.up);
-	assert_null(strstr(t.logged, "ev=auth"));
+	assert_false(logged("ev=auth"));
 }
 
 static void refused(enum access_port port, enum component_secure how, const char *domain,
 		    const char *secret, const char *event)
 {
 	connect_to(port, how, sl_cstr(domain), sl_cstr(secret));
-	for (unsigned i = 0; i < 800 && !strstr(t.logged, event); i++)
+	for (unsigned i = 0; i < 800 && !logged(event); i++)
 		loop_turn(t.loop, 5);
-	if (!strstr(t.logged, event))
-		fail_msg("%s: no %s in\n%s", domain, event, t.logged);
+	if (!logged(event))
+		fail_msg("%s: no %s", domain, event);
 	assert_false(t.up);
 	disconnect();
 }
@@ -226,8 +250,6 @@ static void test_refused(void **state)
 {
 	UNUSED(state);
 	core_rig_start(&rig);
-	log_set_level(LOG_L_INFO);
-	log_capture(keep_line, NULL);
 	refused(ACCESS_COMPONENT, COMPONENT_TLS_ALWAYS, "far.localhost", "guess",
 		"ev=component.refused");
 	refused(ACCESS_COMPONENT, COMPONENT_TLS_ALWAYS, "nobody.localhost", "distance",
@@ -254,12 +276,197 @@ static void test_unix(void **state)
 	round_trip("sms.localhost");
 }
 
+/* ---- several streams (COMP-19) ---------------------------------------------------------------- */
+
+#define TALKS 24u
+
+static struct {
+	unsigned n, nup, downs, acked;
+	unsigned came[STREAMS_MAX]; /* stanzas that came on each */
+	unsigned next[TALKS];       /* of each conversation */
+	bool ready;
+	struct streams *s;
+} m;
+
+static void m_count(void *arg, unsigned n)
+{
+	UNUSED(arg);
+	m.n = n;
+}
+
+static void m_up(void *arg, unsigned stream, struct component *c, bool custody)
+{
+	UNUSED(arg);
+	UNUSED(stream);
+	assert_non_null(c);
+	assert_true(custody);
+	m.ready = ++m.nup == m.n;
+}
+
+static void m_down(void *arg, unsigned stream, const char *reason)
+{
+	UNUSED(arg);
+	UNUSED(stream);
+	UNUSED(reason);
+	m.nup--;
+	m.downs++;
+	m.ready = false;
+}
+
+static void m_stanza(void *arg, struct stanza *st, struct component_ticket k)
+{
+	unsigned talk, n;
+	char id[32];
+
+	UNUSED(arg);
+	assert_int_equal(sl_to_cstr(st->id, id, sizeof(id)), 0);
+	assert_int_equal(sscanf(id, "%u-%u", &talk, &n), 2);
+	assert_int_equal(m.next[talk], n);
+	m.next[talk]++;
+	m.came[k.index]++;
+	stanza_unref(&st);
+	streams_done(m.s, k);
+}
+
+static void m_acked(void *arg, unsigned stream, uint64_t cookie)
+{
+	UNUSED(arg);
+	UNUSED(stream);
+	UNUSED(cookie);
+	m.acked++;
+}
+
+static const struct streams_ops m_ops = { m_count, m_up, m_down, m_stanza, m_acked };
+
+static void m_open(enum access_port port, unsigned most)
+{
+	struct component_cfg cfg = { .domain = SL("far.localhost"),
+				     .host = SL("127.0.0.1"),
+				     .port = rig.port[port],
+				     .secret = SL("distance"),
+				     .secure = COMPONENT_TLS_ALWAYS,
+				     .tls_ctx = t.tls };
+
+	if (port == ACCESS_COMPONENT_UNIX) {
+		cfg.unix_path = sl_cstr(rig.unix_path);
+		cfg.domain = SL("sms.localhost");
+	}
+	memset(&m, 0, sizeof(m));
+	assert_int_equal(
+		streams_new(t.loop, t.resolver, &cfg, most, &m_ops, NULL, &m.s, NULL), 0);
+	until(&m.ready);
+}
+
+static void m_say(const char *domain, unsigned talk, unsigned n)
+{
+	char xml[256];
+	int len = snprintf(xml, sizeof(xml),
+			   "<message from='%u@%s' to='x@%s' id='%u-%u'><body>x</body></message>",
+			   talk, domain, domain, talk, n);
+
+	assert_int_equal(streams_send(m.s, sl_mk(xml, (size_t)len), 1), 0);
+}
+
+static void m_exchange(const char *domain, unsigned from, unsigned upto)
+{
+	unsigned want = 0, got = 1;
+
+	for (unsigned n = from; n < upto; n++)
+		for (unsigned talk = 0; talk < TALKS; talk++)
+			m_say(domain, talk, n);
+	for (unsigned i = 0; i < 4000 && want != got; i++) {
+		loop_turn(t.loop, 5);
+		want = TALKS * upto;
+		got = 0;
+		for (unsigned talk = 0; talk < TALKS; talk++)
+			got += m.next[talk];
+	}
+	assert_int_equal(got, want);
+}
+
+static void several(enum access_port port, const char *domain)
+{
+	rig.workers = 3;
+	core_rig_start(&rig);
+	m_open(port, STREAMS_MAX);
+	assert_int_equal(m.n, 3);
+	m_exchange(domain, 0, 20);
+	for (unsigned i = 0; i < 3; i++)
+		assert_true(m.came[i] > 0);
+	for (unsigned i = 0; i < 400 && m.acked < TALKS * 20; i++)
+		loop_turn(t.loop, 5);
+	assert_int_equal(m.acked, TALKS * 20);
+	streams_free(&m.s);
+	m_open(port, 2); /* no more than we want */
+	assert_int_equal(m.n, 2);
+	m_exchange(domain, 0, 3);
+	streams_free(&m.s);
+	/* The core comes back with fewer workers. */
+	m_open(port, STREAMS_MAX);
+	core_rig_stop(&rig);
+	rig.workers = 2;
+	core_rig_start(&rig);
+	if (port == ACCESS_COMPONENT_UNIX) { /* a TCP port is another one then */
+		for (unsigned i = 0; i < 2000 && (m.n != 2 || !m.ready); i++)
+			loop_turn(t.loop, 5);
+		assert_int_equal(m.n, 2);
+		assert_true(m.ready);
+		m_exchange(domain, 0, 3);
+	}
+	streams_free(&m.s);
+}
+
+static void test_several_unix(void **state)
+{
+	UNUSED(state);
+	several(ACCESS_COMPONENT_UNIX, "sms.localhost");
+}
+
+static void test_several_tcp(void **state)
+{
+	UNUSED(state);
+	several(ACCESS_COMPONENT, "far.localhost");
+}
+
+/* By both bare JIDs, and by nothing else. */
+static void test_choice(void **state)
+{
+	unsigned n[4] = { 0 };
+	char xml[128];
+
+	UNUSED(state);
+	for (unsigned i = 0; i < 200; i++) {
+		snprintf(xml, sizeof(xml), "<message id='%u' from='%u@sms.x' to='u@h'/>", i, i);
+		n[streams_choose(sl_cstr(xml), 4)]++;
+	}
+	for (unsigned i = 0; i < 4; i++)
+		assert_in_range(n[i], 20, 90);
+	for (unsigned i = 0; i < 20; i++) {
+		struct sl one, two;
+		char other[128];
+
+		snprintf(xml, sizeof(xml), "<message from='%u@s' id=\"a>b' to='\" to='u@h/a'><body/>",
+			 i);
+		snprintf(other, sizeof(other), "<iq to='u@h' type='get' from='%u@s/x'/>", i);
+		one = sl_cstr(xml);
+		two = sl_cstr(other);
+		assert_int_equal(streams_choose(one, 8), streams_choose(two, 8));
+	}
+	assert_int_equal(streams_choose(SL("<message from='1@s' to='u@h'/>"), 1), 0);
+	assert_in_range(streams_choose(SL("<message"), 4), 0, 3);
+	assert_in_range(streams_choose(SL("<message from="), 4), 0, 3);
+	assert_in_range(streams_choose(SL("<message from='a"), 4), 0, 3);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = { T(test_ways), T(test_without_binding), T(test_refused),
-					    T(test_unix) };
+					    T(test_unix),
+					    T(test_several_unix),
+					    T(test_several_tcp),
+					    T(test_choice) };
 
 	log_set_level(LOG_L_ERROR);
 	return cmocka_run_group_tests_name("component_link", tests, NULL, NULL);

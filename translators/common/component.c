@@ -79,8 +79,13 @@ static int act_restart(void *self, const void *ev)
 static int act_enable(void *self, const void *ev)
 {
 	struct component *c = self;
+	const struct xml_node *streams =
+		c->fsm.state == ST_ENABLE && ev ? xml_child(ev, NS_STREAMS, SL("streams")) : NULL;
+	uint64_t max;
 
-	UNUSED(ev);
+	c->streams = 1;
+	if (sl_to_u64(xml_attr(streams, SL("max")), UINT8_MAX, &max) == 0 && max > 0)
+		c->streams = (unsigned)max;
 	return conn_write(c->conn, SL("<enable xmlns='urn:xmpp:sm:3'/>"));
 }
 
@@ -285,6 +290,14 @@ const struct fsm_def component_fsm = {
 /* ---- stream ------------------------------------------------------------------------------------
  */
 
+/* COMP-19 */
+static int put_index(const struct component *c, struct buf *out)
+{
+	if (!c->index)
+		return 0;
+	return buf_addf(out, "' xmlns:t='urn:tandem:streams:0' t:index='%u", (unsigned)c->index);
+}
+
 int component_open_stream(struct component *c)
 {
 	struct buf out;
@@ -298,6 +311,8 @@ int component_open_stream(struct component *c)
 				      "' xmlns:stream='http://etherx.jabber.org/streams' to='"));
 	if (rc == 0)
 		rc = xml_write_escaped(&out, sl_cstr(c->domain));
+	if (rc == 0)
+		rc = put_index(c, &out);
 	if (rc == 0)
 		rc = buf_add(&out, c->unix_path || c->secure != COMPONENT_TLS_NEVER
 					   ? SL("' version='1.0'>")
@@ -561,7 +576,7 @@ static int on_stanza(struct component *c, struct arena *a, struct xml_node *n)
 		return -1;
 	}
 	c->in_seq++;
-	struct component_ticket t = { c->stream, c->in_seq };
+	struct component_ticket t = { c->stream, c->in_seq, c->index };
 	if (c->custody && buf_addc(&c->done, 0) < 0) {
 		stanza_unref(&st);
 		return -1;
@@ -692,6 +707,7 @@ static int copy_cfg(struct component *c, const struct component_cfg *cfg)
 	c->unix_path = cfg->unix_path.n ? sl_dup(cfg->unix_path) : NULL;
 	c->host = sl_dup(cfg->host);
 	c->port = cfg->port;
+	c->index = cfg->index;
 	c->secure = cfg->secure;
 	c->tls_ctx = cfg->tls_ctx ? tls_ctx_ref(cfg->tls_ctx) : NULL;
 	c->tls_verified = cfg->tls_verified;
@@ -766,4 +782,9 @@ bool component_has_room(const struct component *c)
 const char *component_state(const struct component *c)
 {
 	return fsm_state_name(&c->fsm);
+}
+
+unsigned component_streams(const struct component *c)
+{
+	return c->streams ? c->streams : 1;
 }

@@ -45,6 +45,7 @@ struct component_cfg { /* copied */
 	enum component_secure secure;
 	struct tls_ctx *tls_ctx; /* a client's, a reference is taken; needed unless NEVER */
 	bool tls_verified;       /* tls_ctx checks the server's certificate */
+	uint8_t index;           /* of several streams (streams.h): which one */
 	size_t out_octets;       /* output limit; 0: one stanza of the largest size and 4 MiB */
 	uint32_t inflight_max; /* incoming stanzas without component_done before reading pauses; 0:
 				  4096 */
@@ -52,6 +53,7 @@ struct component_cfg { /* copied */
 
 struct component_ticket {
 	uint32_t stream, seq;
+	uint8_t index; /* of the component_cfg */
 };
 
 struct component_ops {
@@ -84,6 +86,8 @@ void component_again(struct component *c, struct component_ticket t);
  * otherwise. */
 bool component_has_room(const struct component *c);
 const char *component_state(const struct component *c);
+/* How many streams the server takes of us, when it is up: 1, or what it has said (COMP-19). */
+unsigned component_streams(const struct component *c);
 
 struct fsm_def;
 extern const struct fsm_def component_fsm;

@@ -56,6 +56,8 @@ struct component {
 	void *arg;
 	char *domain, *unix_path, *host;
 	uint16_t port;
+	uint8_t index;
+	unsigned streams; /* that the server takes */
 	struct secret secret;
 	enum component_secure secure;
 	struct tls_ctx *tls_ctx;

@@ -1,6 +1,7 @@
 /* outbox.c - see outbox.h.
  *
- * While `reading` pages are being read in id order; what is committed meanwhile is found by the
+ * Each stream reads for itself and leaves out what belongs to others. While `reading` pages are
+ * being read in id order; what is committed meanwhile is found by the
  * next page, because ids grow in the order of submission and the store commits in that order. When
  * a page comes back short and nothing was committed since it was asked for, the outbox is caught up
  * and committed stanzas are sent at once. */
@@ -14,17 +15,25 @@
 #define RETRY_MS      1000u
 #define DEL_MAX       512u
 
+/* What goes over one stream. */
+struct lane {
+	struct outbox *o;
+	struct component *to;
+	uint64_t cursor; /* all of ours up to here were sent on this stream */
+	size_t in_flight;
+	bool reading, behind;
+	struct store_outbox_load load;
+	struct loop_timer retry;
+};
+
 struct outbox {
 	struct loop *loop;
 	struct store *store;
 	struct ids *ids;
-	struct component *to;
-	uint64_t cursor; /* all up to here were sent on this stream */
-	size_t in_flight;
-	bool reading, behind, closing;
-	struct store_outbox_load load;
+	unsigned n;
+	struct lane lane[STREAMS_MAX];
+	bool closing;
 	struct loop_task del_task;
-	struct loop_timer retry;
 	uint64_t *del;
 	unsigned ndel, del_cap, dels_open;
 };
@@ -43,64 +52,75 @@ struct del {
 	uint64_t id[];
 };
 
-static void read_page(struct outbox *o);
+static void read_page(struct lane *l);
 
-static bool send_one(struct outbox *o, uint64_t id, struct sl xml)
+static bool is_ours(const struct lane *l, struct sl xml)
 {
-	if (component_send(o->to, xml, id) < 0)
+	return &l->o->lane[streams_choose(xml, l->o->n)] == l;
+}
+
+static bool send_one(struct lane *l, uint64_t id, struct sl xml)
+{
+	if (component_send(l->to, xml, id) < 0)
 		return false;
-	o->in_flight++;
-	if (id > o->cursor)
-		o->cursor = id;
+	l->in_flight++;
+	if (id > l->cursor)
+		l->cursor = id;
+	return true;
+}
+
+/* true: all of it was sent. */
+static bool send_page(struct lane *l)
+{
+	for (unsigned i = 0; i < l->load.n_r && l->to; i++) {
+		const struct store_outbox_row *row = &l->load.row_r[i];
+
+		ids_floor(l->o->ids, row->id);
+		if (!is_ours(l, row->stanza))
+			l->cursor = row->id;
+		else if (!component_has_room(l->to) || !send_one(l, row->id, row->stanza))
+			return false; /* the acknowledgements of these bring the rest */
+	}
 	return true;
 }
 
 static void page_done(struct store_op *op)
 {
-	struct outbox *o = op->arg;
-	struct store_outbox_load *l = &o->load;
-	bool again = o->behind || l->n_r == PAGE;
+	struct lane *l = op->arg;
+	bool again = l->behind || l->load.n_r == PAGE;
 
-	o->reading = false;
-	if (op->rc < 0 && o->to) {
-		o->behind = true;
-		loop_timer_set(o->loop, &o->retry, RETRY_MS, o->retry.cb);
-	} else if (op->rc == 0 && o->to && l->after == o->cursor) {
-		for (unsigned i = 0; i < l->n_r && o->to; i++) {
-			ids_floor(o->ids, l->row_r[i].id);
-			if (!component_has_room(o->to) ||
-			    !send_one(o, l->row_r[i].id, l->row_r[i].stanza)) {
-				again = true; /* the acknowledgements of these bring the rest */
-				break;
-			}
-		}
-		o->behind = again;
+	l->reading = false;
+	if (op->rc < 0 && l->to) {
+		l->behind = true;
+		loop_timer_set(l->o->loop, &l->retry, RETRY_MS, l->retry.cb);
+	} else if (op->rc == 0 && l->to && l->load.after == l->cursor) {
+		l->behind = !send_page(l) || again;
 	}
 	store_op_fini(op);
-	if (o->behind && o->to && op->rc == 0 && !o->closing)
-		read_page(o);
+	if (l->behind && l->to && op->rc == 0 && !l->o->closing)
+		read_page(l);
 }
 
-static void read_page(struct outbox *o)
+static void read_page(struct lane *l)
 {
-	o->behind = true;
-	if (o->reading || !o->to || o->in_flight >= IN_FLIGHT_MAX ||
-	    (o->in_flight && !component_has_room(o->to)))
+	l->behind = true;
+	if (l->reading || !l->to || l->in_flight >= IN_FLIGHT_MAX ||
+	    (l->in_flight && !component_has_room(l->to)))
 		return;
-	o->reading = true;
-	o->behind = false;
-	store_op_init(&o->load.op, STORE_OUTBOX_LOAD, page_done, o);
-	o->load.after = o->cursor;
-	o->load.limit = PAGE;
-	store_submit(o->store, &o->load.op);
+	l->reading = true;
+	l->behind = false;
+	store_op_init(&l->load.op, STORE_OUTBOX_LOAD, page_done, l);
+	l->load.after = l->cursor;
+	l->load.limit = PAGE;
+	store_submit(l->o->store, &l->load.op);
 }
 
 static void on_retry(struct loop_timer *t)
 {
-	struct outbox *o = container_of(t, struct outbox, retry);
+	struct lane *l = container_of(t, struct lane, retry);
 
-	if (o->to)
-		read_page(o);
+	if (l->to)
+		read_page(l);
 }
 
 int outbox_new(struct loop *l, struct store *s, struct ids *ids, struct outbox **o_r)
@@ -112,7 +132,11 @@ int outbox_new(struct loop *l, struct store *s, struct ids *ids, struct outbox *
 	o->loop = l;
 	o->store = s;
 	o->ids = ids;
-	o->retry.cb = on_retry;
+	o->n = 1;
+	for (unsigned i = 0; i < STREAMS_MAX; i++) {
+		o->lane[i].o = o;
+		o->lane[i].retry.cb = on_retry;
+	}
 	*o_r = o;
 	return 0;
 }
@@ -125,24 +149,34 @@ void outbox_free(struct outbox **op)
 	if (!o)
 		return;
 	loop_task_clear(&o->del_task);
-	loop_timer_clear(&o->retry);
+	for (unsigned i = 0; i < STREAMS_MAX; i++)
+		loop_timer_clear(&o->lane[i].retry);
 	free(o->del);
 	free(o);
 }
 
-void outbox_up(struct outbox *o, struct component *c)
+void outbox_count(struct outbox *o, unsigned n)
 {
-	o->to = c;
-	o->cursor = 0;
-	o->in_flight = 0;
-	read_page(o);
+	o->n = n;
 }
 
-void outbox_down(struct outbox *o)
+void outbox_up(struct outbox *o, unsigned stream, struct component *c)
 {
-	o->to = NULL;
-	o->in_flight = 0;
-	loop_timer_clear(&o->retry);
+	struct lane *l = &o->lane[stream];
+
+	l->to = c;
+	l->cursor = 0;
+	l->in_flight = 0;
+	read_page(l);
+}
+
+void outbox_down(struct outbox *o, unsigned stream)
+{
+	struct lane *l = &o->lane[stream];
+
+	l->to = NULL;
+	l->in_flight = 0;
+	loop_timer_clear(&l->retry);
 }
 
 static void del_done(struct store_op *op)
@@ -176,10 +210,12 @@ static void flush_dels(struct loop_task *t)
 	store_submit(o->store, &d->op.op);
 }
 
-void outbox_acked(struct outbox *o, uint64_t cookie)
+void outbox_acked(struct outbox *o, unsigned stream, uint64_t cookie)
 {
-	if (o->in_flight)
-		o->in_flight--;
+	struct lane *l = &o->lane[stream];
+
+	if (l->in_flight)
+		l->in_flight--;
 	if (o->ndel == o->del_cap) {
 		unsigned cap = o->del_cap ? o->del_cap * 2 : 64;
 		uint64_t *p = realloc(o->del, cap * sizeof(*p));
@@ -193,8 +229,8 @@ void outbox_acked(struct outbox *o, uint64_t cookie)
 		flush_dels(&o->del_task);
 	else
 		loop_defer(o->loop, &o->del_task, flush_dels);
-	if (o->behind && o->in_flight < IN_FLIGHT_MAX / 2)
-		read_page(o);
+	if (l->behind && l->in_flight < IN_FLIGHT_MAX / 2)
+		read_page(l);
 }
 
 uint64_t outbox_id(struct outbox *o)
@@ -207,6 +243,7 @@ static void put_done(struct store_op *op)
 	struct put *p = op->arg;
 	struct outbox *o = p->o;
 	struct sl xml = p->op.stanza;
+	struct lane *l = &o->lane[streams_choose(xml, o->n)];
 
 	if (op->rc == 0 && p->op.id_taken_r) { /* the clock went back over a restart */
 		p->op.id = ids_next(o->ids);
@@ -216,13 +253,13 @@ static void put_done(struct store_op *op)
 	}
 	if (p->committed)
 		p->committed(p->arg, op->rc);
-	if (op->rc == 0 && !p->op.duplicate_r && o->to) {
-		bool at_once = !o->reading && !o->behind && o->in_flight < IN_FLIGHT_MAX &&
-			       component_has_room(o->to);
-		if (at_once || p->op.id <= o->cursor)
-			send_one(o, p->op.id, xml);
+	if (op->rc == 0 && !p->op.duplicate_r && l->to) {
+		bool at_once = !l->reading && !l->behind && l->in_flight < IN_FLIGHT_MAX &&
+			       component_has_room(l->to);
+		if (at_once || p->op.id <= l->cursor)
+			send_one(l, p->op.id, xml);
 		else
-			read_page(o);
+			read_page(l);
 	}
 	store_op_fini(op);
 	free(p->key);
@@ -276,5 +313,9 @@ struct store_op *outbox_op(struct outbox *o, uint64_t id, struct sl key, struct 
 
 size_t outbox_in_flight(const struct outbox *o)
 {
-	return o->in_flight;
+	size_t n = 0;
+
+	for (unsigned i = 0; i < STREAMS_MAX; i++)
+		n += o->lane[i].in_flight;
+	return n;
 }

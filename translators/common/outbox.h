@@ -9,18 +9,19 @@
 #define TANDEM_TRANSLATORS_OUTBOX_H
 
 #include "appliance/store/store.h"
-#include "translators/common/component.h"
+#include "translators/common/streams.h"
 #include "translators/common/ids.h"
 
 struct outbox;
 
 int outbox_new(struct loop *l, struct store *s, struct ids *ids, struct outbox **o_r);
 void outbox_free(struct outbox **o);
-/* The stream changed: component's on_up and on_down. c is the stream to send on. */
-void outbox_up(struct outbox *o, struct component *c);
-void outbox_down(struct outbox *o);
-/* From component's on_acked. */
-void outbox_acked(struct outbox *o, uint64_t cookie);
+/* From the streams' callbacks: how many there are (1 at first), one is up or down, and what the
+ * server has acknowledged on it. Each sends the stanzas of its conversations (streams_choose). */
+void outbox_count(struct outbox *o, unsigned n);
+void outbox_up(struct outbox *o, unsigned stream, struct component *c);
+void outbox_down(struct outbox *o, unsigned stream);
+void outbox_acked(struct outbox *o, unsigned stream, uint64_t cookie);
 
 /* An operation that puts one stanza; not submitted yet: chain it (op.group_next) and store_submit
  * the chain's head. key: unique name of the event, or empty; id: from outbox_id (it is in the

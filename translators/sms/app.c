@@ -264,20 +264,27 @@ static void check_default(struct sms_app *a)
 /* ---- the core's side
  * ------------------------------------------------------------------------------ */
 
-static void core_up(void *arg, bool custody)
+static void core_count(void *arg, unsigned n)
+{
+	struct sms_app *a = arg;
+
+	outbox_count(a->outbox, n);
+}
+
+static void core_up(void *arg, unsigned stream, struct component *c, bool custody)
 {
 	struct sms_app *a = arg;
 
 	a->core_custody = custody;
-	outbox_up(a->outbox, a->core);
+	outbox_up(a->outbox, stream, c);
 }
 
-static void core_down(void *arg, const char *reason)
+static void core_down(void *arg, unsigned stream, const char *reason)
 {
 	struct sms_app *a = arg;
 
 	UNUSED(reason);
-	outbox_down(a->outbox);
+	outbox_down(a->outbox, stream);
 }
 
 static void core_stanza(void *arg, struct stanza *st, struct component_ticket t)
@@ -285,14 +292,15 @@ static void core_stanza(void *arg, struct stanza *st, struct component_ticket t)
 	gateway_stanza(arg, st, t);
 }
 
-static void core_acked(void *arg, uint64_t cookie)
+static void core_acked(void *arg, unsigned stream, uint64_t cookie)
 {
 	struct sms_app *a = arg;
 
-	outbox_acked(a->outbox, cookie);
+	outbox_acked(a->outbox, stream, cookie);
 }
 
-static const struct component_ops core_ops = { core_up, core_down, core_stanza, core_acked };
+static const struct streams_ops core_ops = { core_count, core_up, core_down, core_stanza,
+					     core_acked };
 
 static enum component_secure secure_of(uint32_t setting)
 {
@@ -332,10 +340,11 @@ static int connect_core(struct sms_app *a, struct err *e)
 	struct component_cfg c = { .domain = a->cfg->sms.domain,
 				   .unix_path = SL(JAIL_CORE_SOCKET) };
 	char host[CONFIG_HOST_MAX];
+	unsigned most = a->cfg->sms.streams ? a->cfg->sms.streams : STREAMS_MAX;
 	int rc = a->cfg->sms.server.n ? other_server(a, &c, host, e) : 0;
 
 	if (rc == 0)
-		rc = component_new(a->loop, a->resolver, &c, &core_ops, a, &a->core, e);
+		rc = streams_new(a->loop, a->resolver, &c, most, &core_ops, a, &a->core, e);
 	tls_ctx_unref(&c.tls_ctx);
 	return rc;
 }
@@ -583,7 +592,7 @@ void app_finish(struct sms_app *a)
 		store_close(a->store);
 	for (int i = 0; a->loop && i < 10; i++)
 		loop_turn(a->loop, 0);
-	component_free(&a->core);
+	streams_free(&a->core);
 	for (int i = 0; a->loop && i < 3; i++)
 		loop_turn(a->loop, 0);
 	outcome_free(&a->outcome);

@@ -754,7 +754,7 @@ static void status_done(struct store_op *op)
 		up += a->bearer[i] && bearer_up(a->bearer[i]);
 	child_answer(q->r, json_pack("{s:i, s:i, s:s, s:i, s:{s:I, s:I, s:I}}", "links_bound",
 				     (int)up, "links", (int)a->nbearers, "core",
-				     component_is_up(a->core) ? "up" : "down", "numbers",
+				     streams_up(a->core) ? "up" : "down", "numbers",
 				     (int)numbers_count(a->numbers), "queue", "queued",
 				     (json_int_t)q->count.n_r[STORE_Q_QUEUED], "submitted",
 				     (json_int_t)q->count.n_r[STORE_Q_SUBMITTED], "accepted",

@@ -11,7 +11,7 @@
 static void send(struct sms_app *a, struct buf *b, int rc)
 {
 	if (rc == 0 && a->core)
-		component_send(a->core, buf_sl(b), 0);
+		streams_send(a->core, buf_sl(b), 0);
 	buf_free(b);
 }
 
@@ -171,6 +171,6 @@ void gateway_stanza(struct sms_app *a, struct stanza *st, struct component_ticke
 		iq(a, st);
 	else if (st->kind == STANZA_PRESENCE)
 		presence(a, st);
-	component_done(a->core, t); /* MSG-2: nothing here that must be kept */
+	streams_done(a->core, t); /* MSG-2: nothing here that must be kept */
 	stanza_unref(&st);
 }

@@ -279,7 +279,7 @@ static void put_done(struct store_op *op)
 		return;
 	}
 	if (en->has_ticket)
-		component_done(a->core, en->ticket);
+		streams_done(a->core, en->ticket);
 	entry_trace(en, dup ? "a copy of what is queued; dropped" : "queued");
 	sms_count(a, dup ? SMS_CNT_OUT_DUPLICATE : SMS_CNT_OUT_QUEUED);
 	/* A page read after the commit, or after a later entry's, has gone past it: it stays. */

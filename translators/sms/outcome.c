@@ -159,10 +159,10 @@ static void refusal_committed(void *arg, int rc)
 	/* Not committed: not acknowledged. h cannot pass it, so the core is made to send it again.
 	 */
 	if (rc == 0) {
-		component_done(r->a->core, r->t);
+		streams_done(r->a->core, r->t);
 	} else if (rc != E_CLOSED) {
 		sms_commit_failed(r->a, "outbox.refusal");
-		component_again(r->a->core, r->t);
+		streams_again(r->a->core, r->t);
 	}
 	free(r);
 }
@@ -196,7 +196,7 @@ void outcome_refuse(struct sms_app *a, const struct stanza *st, struct sl key,
 		store_submit(a->store, op);
 	} else {
 		free(r);
-		component_again(a->core, t);
+		streams_again(a->core, t);
 	}
 }
 

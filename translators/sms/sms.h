@@ -16,7 +16,7 @@
 #include "appliance/config/config.h"
 #include "appliance/loop/loop.h"
 #include "appliance/store/store.h"
-#include "translators/common/component.h"
+#include "translators/common/streams.h"
 #include "translators/common/ids.h"
 #include "translators/common/numplan.h"
 #include "translators/common/outbox.h"
@@ -44,7 +44,7 @@ struct sms_app {
 	const struct config *cfg;
 	struct numplan np;
 	struct numbers *numbers;
-	struct component *core;
+	struct streams *core;
 	bool core_custody;
 	struct outbox *outbox;
 	struct quota *quota;

@@ -60,6 +60,7 @@ struct asession {
 	uint8_t todo;          /* AS_TODO_* */
 	uint8_t bind_rc;       /* of AS_EV_REFUSED, as -E_* */
 	bool is_component;
+	uint8_t index;         /* of a component's streams */
 	bool held;             /* the router does not want more of it now */
 	bool broken;           /* the end is not orderly: the count stays in the store */
 	const char *mechanism; /* of the login; static */

@@ -170,6 +170,30 @@ static void choose_kind(struct comp *c, const struct xml_node *root)
 			     !stream_version_ok(xml_attr(root, SL("version")));
 }
 
+/* How many streams of a component are of use: one a worker. */
+static unsigned streams_max(const struct comp *c)
+{
+	unsigned n = bus_workers(c->st.w->bus);
+
+	return n < COMP_STREAMS_MAX ? n : COMP_STREAMS_MAX;
+}
+
+/* COMP-19: which of several streams of the component this one is. */
+static const char *header_index(struct comp *c, const struct xml_node *root)
+{
+	const struct xml_attr *t = root->attrs;
+	uint64_t index = 0;
+
+	while (t && !(t->ns == NS_STREAMS && sl_eq(t->name, SL("index"))))
+		t = t->next;
+	if (t && !c->st.plain_header &&
+	    (sl_to_u64(t->value, UINT32_MAX, &index) != 0 || index >= streams_max(c)))
+		return "policy-violation";
+	if (c->st.f.state == COMP_HEADER)
+		c->index = (uint8_t)index;
+	return c->index == index ? NULL : "policy-violation";
+}
+
 static int on_open(void *self, const struct xml_node *root, struct sl content_ns)
 {
 	struct comp *c = self;
@@ -181,6 +205,8 @@ static int on_open(void *self, const struct xml_node *root, struct sl content_ns
 	bad = stream_header_check(&c->st, root, content_ns);
 	if (!bad)
 		bad = header_host(c, root);
+	if (!bad)
+		bad = header_index(c, root);
 	if (bad)
 		comp_fail(c, bad, SL_NULL);
 	else
@@ -262,7 +288,8 @@ static void xml_error(struct stream *s, const char *condition, const char *text)
 void comp_depart(struct comp *c)
 {
 	struct stream *s = &c->st;
-	uint16_t owner = bus_owner(s->w->bus, s->host->name);
+	uint16_t owner = (uint16_t)((bus_owner(s->w->bus, s->host->name) + c->index) %
+				    bus_workers(s->w->bus));
 
 	if (owner == s->w->id)
 		s->kind->arrived(s);
@@ -276,8 +303,10 @@ static void paused(struct stream *s)
 	struct comp *c = comp_of(s);
 	int rc;
 
-	if (s->f.state == COMP_MOVING)
-		comp_depart(c);
+	if (s->f.state == COMP_MOVING) {
+		comp_depart(c); /* it may be another thread's now */
+		return;
+	}
 	if (!c->tls_waits)
 		return;
 	c->tls_waits = false;
@@ -484,12 +513,20 @@ int comp_act_tls_failure(void *self, const void *ev)
 
 int comp_act_authed_features(void *self, const void *ev)
 {
+	struct buf b;
+
 	comp_act_header(self, ev);
-	stream_write(self, SL("<stream:features><sm xmlns='urn:xmpp:sm:3'/></stream:features>"));
+	buf_init(&b, 256);
+	buf_addf(&b,
+		 "<stream:features><sm xmlns='urn:xmpp:sm:3'/>"
+		 "<streams xmlns='urn:tandem:streams:0' max='%u'/></stream:features>",
+		 streams_max(self));
+	stream_write(self, buf_sl(&b));
+	buf_free(&b);
 	return 0;
 }
 
-/* A newer stream of the same domain replaces the older. */
+/* A newer stream of the same domain and index replaces the older. */
 static void replace_older(struct comp *c)
 {
 	struct access_worker *aw = access_of(c->st.w);
@@ -497,7 +534,8 @@ static void replace_older(struct comp *c)
 	LIST_FOREACH(it, tmp, &aw->sessions) {
 		struct asession *as = LIST_ENTRY(it, struct asession, node);
 
-		if (as->is_component && as->stream && sl_eq(as->s.jid.domain, c->st.host->name))
+		if (as->is_component && as->stream && as->index == c->index &&
+		    sl_eq(as->s.jid.domain, c->st.host->name))
 			as->stream->kind->end(as->stream, "conflict",
 					      SL("replaced by a newer stream"));
 	}
@@ -511,6 +549,7 @@ static int session_new(struct comp *c, struct asession **as_r)
 						 : &c->st.cfg->lim.component);
 	if (as_new(&c->st, c->st.host->name, true, as_r) == 0) {
 		(*as_r)->mechanism = c->mechanism;
+		(*as_r)->index = c->index;
 		return 0;
 	}
 	conn_kill(c->st.conn);

@@ -6,7 +6,8 @@
  * domain as user name and the component's secret as password, a new header, XEP-0198 without
  * resumption (the rows are sent again on a new stream, CUST-8). Over the Unix socket: the same,
  * with SASL EXTERNAL from the socket's peer credentials. The stream moves to the worker that owns
- * the domain; a newer stream of the same domain replaces the older one. Rules COMP-9 to COMP-14
+ * the domain, or, of several, to one of the next; a newer stream of the same domain and index
+ * replaces the older one. Rules COMP-9 to COMP-14
  * (docs/rules/component.md).
  *
  * component.c has what parser and connection report, headers and ends; component_auth.c how a
@@ -16,6 +17,8 @@
 
 #include "xmpp/access/asession.h"
 #include "xmpp/access/stream.h"
+
+#define COMP_STREAMS_MAX 8u
 
 enum comp_state {
 	COMP_NEW,
@@ -70,6 +73,7 @@ struct comp {
 	const char *mechanism;
 	struct domain nobody; /* st.host when there is no such component; owns its name */
 	uint8_t failures;
+	uint8_t index; /* of several streams of a component: 0, 1, ... (COMP-19) */
 	bool tls_waits; /* <starttls/> came, the parser has not stopped behind it yet */
 	bool handshake; /* TLS is being negotiated: nothing can be said */
 };

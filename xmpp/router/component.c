@@ -2,55 +2,55 @@
  *
  * The store is its queue: a row's stanza is sent at once while the component keeps up, and
  * otherwise read again later, a page at a time, as its acknowledgements come. */
-#include "xmpp/router/router_int.h"
+#include "xmpp/router/component_int.h"
 
 #include "appliance/base/clock.h"
 #include "appliance/base/log.h"
 
-struct component {
-	struct hnode hn;
-	struct worker *w;
-	struct list sessions; /* struct session.user_node */
-	unsigned nsessions;
-	struct pager pager;
-	size_t n;
-	char name[];
-};
-
-static struct sl name_of(const struct component *c)
-{
-	return sl_mk(c->name, c->n);
-}
+#define ROWLESS_STAYS_S 2u
 
 static bool comp_match(const struct hnode *n, const void *key)
 {
-	return sl_eq(name_of(container_of(n, const struct component, hn)), *(const struct sl *)key);
+	return sl_eq(component_name(container_of(n, const struct component, hn)),
+		     *(const struct sl *)key);
 }
 
-static struct component *comp_find(struct worker *w, struct sl name)
+struct component *component_find(struct worker *w, struct sl name)
 {
 	struct hnode *n = htable_find(&w->components, hash_bytes(name), comp_match, &name);
 
 	return n ? container_of(n, struct component, hn) : NULL;
 }
 
-/* Several streams: a conversation keeps to one. */
-static struct session *stream_for(struct component *c, const struct stanza *st)
+static uint32_t now_s(const struct component *c)
 {
-	uint64_t pick = 0;
+	return (uint32_t)(loop_now_ms(c->w->loop) / 1000) + 1;
+}
+
+static uint8_t slot_of(const struct stanza *st)
+{
+	return (uint8_t)(hash_more(hash_bytes(st->from.bare), st->to.bare) % COMPONENT_SLOTS);
+}
+
+/* DELIV-11: the stream of a conversation, among those that are there. It does not change while
+ * something is on its way: what follows on another stream could overtake it. */
+static struct session *stream_for(struct component *c, uint8_t index)
+{
+	struct slot *k = &c->slot[index];
+	unsigned pick;
 
 	if (list_empty(&c->sessions))
 		return NULL;
-	if (c->nsessions > 1) /* DELIV-11 */
-		pick = hash_more(hash_bytes(st->from.bare), st->to.bare) % c->nsessions;
+	if (k->s && (k->inflight || (k->rowless_s && now_s(c) - k->rowless_s < ROWLESS_STAYS_S)))
+		return k->s;
+	pick = index % c->nsessions;
 	LIST_FOREACH(n, next, &c->sessions)
 		if (pick-- == 0)
-			return LIST_ENTRY(n, struct session, user_node);
-	return NULL;
+			k->s = LIST_ENTRY(n, struct session, user_node);
+	return k->s;
 }
 
-/* CUST-8: <custody/> with the row's id. */
-static struct sl custody_element(uint64_t id, char *dst, size_t cap)
+struct sl custody_element(uint64_t id, char *dst, size_t cap)
 {
 	int n = snprintf(dst, cap, "<custody xmlns='urn:tandem:custody:0' id='%llu'/>",
 			 (unsigned long long)id);
@@ -63,8 +63,11 @@ static struct sl custody_element(uint64_t id, char *dst, size_t cap)
 /* Without a row: to a stream, or answered. */
 static void pass(struct worker *w, struct component *c, struct item *it)
 {
-	struct session *s = c ? stream_for(c, it->st) : NULL;
+	uint8_t slot = slot_of(it->st);
+	struct session *s = c ? stream_for(c, slot) : NULL;
 
+	if (s && it->st->kind == STANZA_MESSAGE)
+		c->slot[slot].rowless_s = now_s(c);
 	if (s)
 		session_send(s, it->st, SL_NULL);
 	else if (it->st->kind != STANZA_PRESENCE)
@@ -76,7 +79,8 @@ static void pass(struct worker *w, struct component *c, struct item *it)
 static void offer(void *self, struct item *it, uint64_t stamp_ms)
 {
 	struct component *c = self;
-	struct session *s = stream_for(c, it->st);
+	uint8_t slot = slot_of(it->st);
+	struct session *s = stream_for(c, slot);
 	char custody[80];
 	struct mail *m;
 
@@ -88,9 +92,11 @@ static void offer(void *self, struct item *it, uint64_t stamp_ms)
 	m = s ? mail_new(c->w, it->mail_id, it->row, NULL, c) : NULL;
 	if (m) {
 		m->paged = true;
+		m->slot = slot;
+		c->slot[slot].inflight++;
 		pager_offered(&c->pager);
 		s->ops->deliver(s, it->st,
-				domain_has_custody(c->w, name_of(c))
+				domain_has_custody(c->w, component_name(c))
 					? custody_element(it->mail_id, custody, sizeof(custody))
 					: SL_NULL,
 				m);
@@ -112,41 +118,35 @@ static void kept(struct mail_row *r, int rc, void *arg)
 			    SL("the message could not be stored"));
 }
 
-/* It has no row, and may not overtake what waits in the store (DELIV-3): it gets one. 0: it has
- * been answered. */
-static uint64_t keep_rowless(struct component *c, struct item *it)
+/* It has no row, and may not overtake what waits in the store (DELIV-3): it gets one, or is
+ * answered. */
+static void keep_rowless(struct component *c, struct item *it)
 {
 	const struct core_limits *lim = &c->w->cfg->lim;
 	bool worth = stanza_promises(it->st) || it->st->type == ST_ERROR;
 	struct mail_row *row = NULL;
-	uint64_t id = 0;
 
 	if (worth)
-		row = mail_row_write(c->w, it->st, name_of(c), NULL, SL_NULL,
+		row = mail_row_write(c->w, it->st, component_name(c), NULL, SL_NULL,
 				     clock_wall_ms() + lim->component_expiry_s * 1000ull, kept,
 				     NULL);
-	if (row)
-		id = row->put.id;
-	else
+	if (!row)
 		route_error(c->w, it->st, SC_RESOURCE_CONSTRAINT,
 			    SL("the component does not keep up"));
 	mail_row_unref(&row);
 	item_free(it);
-	return id;
 }
 
-static uint64_t keep(void *self, struct item *it)
+static void keep(void *self, struct item *it)
 {
 	struct component *c = self;
-	uint64_t id = it->mail_id;
 
-	if (!id && open_(c))
-		return keep_rowless(c, it);
-	if (id)
+	if (it->mail_id)
 		item_free(it);
+	else if (open_(c))
+		keep_rowless(c, it);
 	else
 		pass(c->w, c, it); /* answered: nobody is there */
-	return id;
 }
 
 static void idle(void *self, bool complete)
@@ -159,8 +159,9 @@ static const struct pager_ops comp_pager = {
 	.offer = offer, .open = open_, .keep = keep, .idle = idle, .spill_late = true
 };
 
-void component_mail_settled(struct component *c)
+void component_mail_settled(struct component *c, uint8_t slot)
 {
+	c->slot[slot].inflight--;
 	pager_settled(&c->pager);
 }
 
@@ -182,10 +183,8 @@ static void row_item(struct worker *w, struct component *c, struct item *it)
 	if (pager_take(&c->pager, it))
 		return;
 	if (c->pager.inflight >= PAGER_WINDOW) { /* it does not keep up: from the store, later */
-		uint64_t id = it->mail_id;
-
 		item_free(it);
-		pager_start(&c->pager, id - 1);
+		pager_start(&c->pager);
 		return;
 	}
 	offer(c, it, 0);
@@ -193,7 +192,7 @@ static void row_item(struct worker *w, struct component *c, struct item *it)
 
 void component_item(struct worker *w, struct item *it)
 {
-	struct component *c = comp_find(w, it->st->to.domain);
+	struct component *c = component_find(w, it->st->to.domain);
 
 	if (it->mail_id)
 		row_item(w, c, it);
@@ -203,9 +202,9 @@ void component_item(struct worker *w, struct item *it)
 
 /* ---- streams --------------------------------------------------------------------------------- */
 
-static struct component *comp_get(struct worker *w, struct sl name)
+struct component *component_get(struct worker *w, struct sl name)
 {
-	struct component *c = comp_find(w, name);
+	struct component *c = component_find(w, name);
 
 	if (c)
 		return c;
@@ -213,10 +212,11 @@ static struct component *comp_get(struct worker *w, struct sl name)
 	if (!c)
 		return NULL;
 	c->w = w;
+	c->home = bus_owner(w->bus, name) == w->id;
 	c->n = name.n;
 	memcpy(c->name, name.p, name.n);
 	list_init(&c->sessions);
-	pager_init(&c->pager, w, name_of(c), &comp_pager, c);
+	pager_init(&c->pager, w, component_name(c), &comp_pager, c);
 	if (htable_add(&w->components, &c->hn, hash_bytes(name))) {
 		free(c);
 		return NULL;
@@ -275,45 +275,65 @@ void component_msg(void *worker, struct bus_msg *m)
 	free(cm);
 }
 
-void component_attach(struct session *s)
+void component_stream_up(struct component *c, struct session *s)
 {
-	struct component *c = comp_get(s->w, s->jid.domain);
-
-	if (!c) {
-		s->ops->close(s, "resource-constraint", SL_NULL);
-		return;
-	}
 	list_append(&c->sessions, &s->user_node);
 	c->nsessions++;
-	count(s->w, CNT_COMPONENT_UP);
-	log_ev(LOG_L_INFO, "component.up", KS("domain", name_of(c)), KU("streams", c->nsessions));
-	pager_start(&c->pager, 0);
+	log_ev(LOG_L_INFO, "component.up", KS("domain", component_name(c)),
+	       KU("streams", c->nsessions));
+	pager_start(&c->pager);
 	if (c->nsessions == 1)
 		announce(c);
 }
 
-void component_detach(struct session *s)
+void component_stream_down(struct component *c, struct session *s)
 {
-	struct component *c = comp_find(s->w, s->jid.domain);
-
-	inbound_session_ended(s, c);
-	if (!c || !list_linked(&s->user_node))
-		return;
 	list_remove(&s->user_node);
 	c->nsessions--;
-	log_ev(LOG_L_INFO, "component.down", KS("domain", name_of(c)), KU("streams", c->nsessions));
+	for (unsigned i = 0; i < COMPONENT_SLOTS; i++)
+		if (c->slot[i].s == s)
+			c->slot[i] = (struct slot){ .inflight = c->slot[i].inflight };
+	log_ev(LOG_L_INFO, "component.down", KS("domain", component_name(c)),
+	       KU("streams", c->nsessions));
 	if (list_empty(&c->sessions)) {
 		if (c->pager.active)
 			pager_stop(&c->pager);
 		announce(c);
-	} else { /* what this stream had goes to the others */
-		pager_start(&c->pager, 0);
+	} else { /* what this stream had goes to the others, before anything newer */
+		pager_start(&c->pager);
 	}
+}
+
+void component_attach(struct session *s)
+{
+	struct component *c = component_get(s->w, s->jid.domain);
+
+	if (c)
+		count(s->w, CNT_COMPONENT_UP);
+	if (c && c->home)
+		component_stream_up(c, s);
+	else if (!c || port_open(c, s) != 0)
+		s->ops->close(s, "resource-constraint", SL_NULL);
+}
+
+void component_detach(struct session *s)
+{
+	struct component *c = component_find(s->w, s->jid.domain);
+
+	inbound_session_ended(s, c);
+	if (!c || !list_linked(&s->user_node))
+		return;
+	if (c->home)
+		component_stream_down(c, s);
+	else
+		port_close(c, s);
 }
 
 void component_drained(struct component *c)
 {
-	if (list_empty(&c->sessions))
+	if (!c->home)
+		port_drained(c);
+	else if (list_empty(&c->sessions))
 		announce(c);
 }
 
@@ -321,11 +341,13 @@ void component_close_all(struct worker *w)
 {
 	struct hnode *n = htable_next(&w->components, NULL);
 
+	component_ports_close(w, NULL);
 	while (n) {
 		struct component *c = container_of(n, struct component, hn);
 
 		n = htable_next(&w->components, n);
 		pager_close(&c->pager);
+		component_ports_close(w, c);
 		free(c);
 	}
 }

@@ -126,7 +126,7 @@ struct mail_row *mail_row_write(struct worker *w, struct stanza *st, struct sl o
 	r->put.expires_ms = expires_ms;
 	r->put.sm_h = c ? c->h : 0;
 	mail_row_ref(r); /* the store's */
-	store_submit(w->store, &r->put.op);
+	worker_put(w, &r->put.op, r->put.id);
 	return r;
 }
 
@@ -222,6 +222,7 @@ static void mail_free(struct worker *w, struct mail *m)
 
 	htable_del(&r->mails, &m->hn);
 	mail_row_unref(&m->row);
+	component_port_drop(m);
 	if (r->nspare >= SPARE_MAX) {
 		free(m);
 		return;
@@ -247,7 +248,7 @@ static void settle(struct mail *m)
 		}
 		user_release(u);
 	} else if (c) {
-		component_mail_settled(c);
+		component_mail_settled(c, m->slot);
 	}
 }
 
@@ -300,7 +301,10 @@ void mail_release(struct worker *w, struct mail *m)
 
 void mail_acked(struct worker *w, struct mail *m)
 {
-	if (!m->done) {
+	if (!m->done && m->port) {
+		m->done = true;
+		component_port_acked(w, m);
+	} else if (!m->done) {
 		uint8_t was = ROW_DONE;
 
 		m->done = true;
@@ -410,6 +414,7 @@ void mail_close(struct router *r)
 
 		h = htable_next(&r->mails, h);
 		mail_row_unref(&m->row);
+		component_port_drop(m);
 		free(m);
 	}
 	while ((n = list_pop(&r->spare)))

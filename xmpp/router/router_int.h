@@ -39,16 +39,18 @@ void mail_row_unref(struct mail_row **r);
 /* ---- mail in flight -------------------------------------------------------------------------- */
 
 struct mail {
-	struct list node; /* of the graveyard or the spare list */
+	struct list node; /* of the graveyard, the spare list, or what a remote stream holds */
 	struct hnode hn;  /* in router->mails, by id */
 	uint64_t id;
 	struct mail_row *row; /* while it may not be committed */
 	struct user *user;    /* the recipient: one of the two */
 	struct component *comp;
+	struct port_msg *port; /* it is for a stream of this worker, and another one's: tell that */
 	uint32_t holders; /* sessions that hold it */
 	bool done;        /* acknowledged: the row is being deleted */
 	bool paged;       /* counts in the pager's window */
 	bool deleting;    /* the batch refers to it */
+	uint8_t slot;     /* of comp: which conversations it belongs to */
 	uint32_t grave_s; /* in the graveyard until (loop seconds) */
 };
 
@@ -81,9 +83,8 @@ struct pager_ops {
 	void (*offer)(void *self, struct item *it_take, uint64_t stamp_ms);
 	/* Somebody to offer to? */
 	bool (*open)(void *self);
-	/* What came meanwhile must go to the store (it has no row), and its id is wanted. 0:
-	 * dropped. */
-	uint64_t (*keep)(void *self, struct item *it_take);
+	/* What came meanwhile must go to the store, if it has no row. */
+	void (*keep)(void *self, struct item *it_take);
 	/* When memory is full, what waits in it is kept, too: rounds are long, and pages in the
 	 * middle of one would bring what is kept now before it. */
 	bool spill_late;
@@ -98,10 +99,13 @@ struct pager {
 	void *self;
 	struct sl owner;
 	uint64_t after; /* rows up to here were offered */
-	uint64_t spill; /* smallest id that was left to the store meanwhile; 0: none */
+	/* Of each worker: the last row that it had submitted when the round began. Newer ones come
+	 * by the bus, and not before older ones of the same sender. */
+	uint64_t low[BUS_MAX_WORKERS];
 	uint32_t inflight;
 	uint16_t nlate;
 	bool active, loading, again;
+	bool spilled; /* something was left to the store meanwhile */
 	struct list late; /* struct late */
 	struct loop_timer retry;
 	struct store_mail_del barrier;
@@ -110,9 +114,8 @@ struct pager {
 
 void pager_init(struct pager *p, struct worker *w, struct sl owner, const struct pager_ops *ops,
 		void *self);
-/* Offer all rows after this id that are not in flight. While active it is told to begin again from
- * there. */
-void pager_start(struct pager *p, uint64_t after);
+/* Offer all rows that are not in flight, oldest first. While active it is told to begin again. */
+void pager_start(struct pager *p);
 /* A stanza that came for the owner: true: the pager has taken it (it waits its turn). */
 bool pager_take(struct pager *p, struct item *it);
 void pager_offered(struct pager *p);
@@ -142,6 +145,7 @@ struct router {
 	uint32_t nspare;
 	struct mail_batch *batch;
 	struct list inbounds;  /* struct inbound */
+	struct list ports;     /* component_port.c */
 	struct expire *expire; /* worker 0 */
 	struct loop_timer tick;
 	void (*ready)(struct worker *w, int rc);
@@ -171,7 +175,7 @@ void user_wait_inbound(struct session *s, struct stanza *st_take, struct custody
 void user_wait_forget(struct user *u, const struct session *s); /* it has ended */
 void session_bind_now(struct user *u, struct session *s, void (*bound)(struct session *s, int rc));
 
-void component_mail_settled(struct component *c);
+void component_mail_settled(struct component *c, uint8_t slot);
 /* The last stanza of a stream that has ended was routed: it may have been presence. */
 void component_drained(struct component *c);
 bool domain_has_custody(const struct worker *w, struct sl domain);
@@ -179,6 +183,10 @@ bool domain_has_custody(const struct worker *w, struct sl domain);
 void user_account_msg(void *worker, struct bus_msg *m);
 void expire_msg(void *worker, struct bus_msg *m);
 void component_msg(void *worker, struct bus_msg *m);
+void component_port_msg(void *worker, struct bus_msg *m);
+/* The peer of a stream that is another worker's acknowledged m; nobody holds it any more. */
+void component_port_acked(struct worker *w, struct mail *m);
+void component_port_drop(struct mail *m);
 void route_msg(void *worker, struct bus_msg *m);
 int expire_open(struct router *r);
 void expire_now(struct router *r); /* a round at once (tests) */

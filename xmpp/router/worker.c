@@ -17,6 +17,7 @@ void router_bus_init(struct bus *b)
 	bus_on(b, CORE_MSG_ACCOUNT, user_account_msg);
 	bus_on(b, CORE_MSG_EXPIRED, expire_msg);
 	bus_on(b, CORE_MSG_COMPONENT, component_msg);
+	bus_on(b, CORE_MSG_PORT, component_port_msg);
 }
 
 static void maxid_done(struct store_op *op)
@@ -55,6 +56,7 @@ int router_open(struct worker *w, void (*ready)(struct worker *w, int rc), struc
 	list_init(&r->graves[1]);
 	list_init(&r->spare);
 	list_init(&r->inbounds);
+	list_init(&r->ports);
 	htable_init(&r->mails);
 	htable_init(&w->users);
 	htable_init(&w->components);

@@ -294,21 +294,50 @@ static void core_acked(void *arg, uint64_t cookie)
 
 static const struct component_ops core_ops = { core_up, core_down, core_stanza, core_acked };
 
+static enum component_secure secure_of(uint32_t setting)
+{
+	switch (setting) {
+	case CONFIG_SERVER_TLS_REQUIRED:
+		return COMPONENT_TLS_ALWAYS;
+	case CONFIG_SERVER_TLS_DIRECT:
+		return COMPONENT_TLS_FIRST;
+	case CONFIG_SERVER_TLS_OFF:
+		return COMPONENT_TLS_NEVER;
+	default:
+		return COMPONENT_TLS_OFFERED;
+	}
+}
+
+/* Another server than our own core (COMP-15, COMP-16). host: room for its name. */
+static int other_server(struct sms_app *a, struct component_cfg *c, char host[CONFIG_HOST_MAX],
+			struct err *e)
+{
+	int rc = config_split_address(a->cfg->sms.server, host, &c->port);
+
+	if (rc < 0)
+		return err_set(e, rc, NULL, "sms.server: not an address");
+	c->unix_path = SL_NULL;
+	c->host = sl_cstr(host);
+	c->secret = a->cfg->sms.server_secret;
+	c->secure = secure_of(a->cfg->sms.server_tls);
+	c->tls_verified = a->cfg->sms.server_ca.n != 0;
+	if (c->secure == COMPONENT_TLS_NEVER)
+		return 0;
+	return tls_ctx_client(a->cfg->sms.server_ca, c->tls_verified, SL_NULL, SL_NULL,
+			      &c->tls_ctx, e);
+}
+
 static int connect_core(struct sms_app *a, struct err *e)
 {
 	struct component_cfg c = { .domain = a->cfg->sms.domain,
 				   .unix_path = SL(JAIL_CORE_SOCKET) };
 	char host[CONFIG_HOST_MAX];
+	int rc = a->cfg->sms.server.n ? other_server(a, &c, host, e) : 0;
 
-	if (a->cfg->sms.server.n) {
-		int rc = config_split_address(a->cfg->sms.server, host, &c.port);
-		if (rc < 0)
-			return err_set(e, rc, NULL, "sms.server: not an address");
-		c.unix_path = SL_NULL;
-		c.host = sl_cstr(host);
-		c.secret = a->cfg->sms.server_secret;
-	}
-	return component_new(a->loop, a->resolver, &c, &core_ops, a, &a->core, e);
+	if (rc == 0)
+		rc = component_new(a->loop, a->resolver, &c, &core_ops, a, &a->core, e);
+	tls_ctx_unref(&c.tls_ctx);
+	return rc;
 }
 
 /* ---- start

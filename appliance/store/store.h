@@ -535,7 +535,7 @@ struct store_frag_join { /* these are in a message now; others of the group are 
 struct store_frag_purge { /* forget what was joined before */
 	struct store_op op;
 	uint64_t before_ms;
-	unsigned limit;
+	unsigned limit, n_r;
 };
 
 #endif

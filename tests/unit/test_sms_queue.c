@@ -926,29 +926,59 @@ static void test_flood_of_receipts(void **state)
 	assert_int_equal(fake.limited, n - 16384);
 }
 
+static void put_entry(struct store_queue_put *p, uint64_t id, uint64_t changed_ms,
+		      enum store_queue_state state, bool *done)
+{
+	store_op_init(&p->op, STORE_QUEUE_PUT, got, done);
+	p->entry = (struct store_queue_entry){ .id = id,
+					       .from_jid = SL("alice@localhost/phone"),
+					       .to_jid = SL("+15550114@sms.localhost"),
+					       .from_number = SL("+15550001"),
+					       .to_number = SL("+15550114"),
+					       .stanza_id = SL("old"),
+					       .body = SL("x"),
+					       .stamp_ms = 1,
+					       .changed_ms = changed_ms,
+					       .expires_ms = 1,
+					       .state = (uint8_t)state,
+					       .parts = 1 };
+	store_submit(app->store, &p->op);
+}
+
 static void put_accepted(uint64_t id, uint64_t changed_ms)
 {
 	bool done = false;
 	struct store_queue_put p = { 0 };
 
-	store_op_init(&p.op, STORE_QUEUE_PUT, got, &done);
-	p.entry = (struct store_queue_entry){ .id = id,
-					      .from_jid = SL("alice@localhost/phone"),
-					      .to_jid = SL("+15550114@sms.localhost"),
-					      .from_number = SL("+15550001"),
-					      .to_number = SL("+15550114"),
-					      .stanza_id = SL("old"),
-					      .body = SL("x"),
-					      .stamp_ms = 1,
-					      .changed_ms = changed_ms,
-					      .expires_ms = 1,
-					      .state = STORE_Q_ACCEPTED,
-					      .parts = 1 };
-	store_submit(app->store, &p.op);
+	put_entry(&p, id, changed_ms, STORE_Q_ACCEPTED, &done);
 	while (!done)
 		loop_turn(app->loop, 5);
 	assert_int_equal(p.op.rc, 0);
 	assert_false(p.id_taken_r);
+}
+
+/* Old records go, however many they are; what is on its way stays. */
+static void test_old_records(void **state)
+{
+	enum { N = 4500 };
+	struct store_queue_put *p = calloc(N, sizeof(*p));
+	struct store_queue_count c = { 0 };
+	bool done = false;
+
+	UNUSED(state);
+	for (unsigned i = 0; i < N; i++)
+		put_entry(&p[i], i + 1, 1, STORE_Q_DELIVERED, &done);
+	put_accepted(N + 1, clock_wall_ms());
+	free(p);
+	app_keep_house(app);
+	settle_down();
+	done = false;
+	store_op_init(&c.op, STORE_QUEUE_COUNT, got, &done);
+	store_submit(app->store, &c.op);
+	while (!done)
+		loop_turn(app->loop, 5);
+	assert_int_equal(c.n_r[STORE_Q_DELIVERED], 0);
+	assert_int_equal(c.n_r[STORE_Q_ACCEPTED], 1);
 }
 
 /* Accepted messages whose receipt is overdue are found behind any number of others. */
@@ -1121,6 +1151,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_multipart_receipts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_copies_of_a_receipt, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_flood_of_receipts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_old_records, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_receipt_comes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_submit_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_end_fails, set_up, tear_down),

@@ -1199,9 +1199,11 @@ static void test_frag_joined(void **state)
 	j.n = 1;
 	DO(j);
 	DO(x);
+	assert_int_equal(x.n_r, 0);
 	assert_int_equal(rig_sql(r, "SELECT count(*) FROM frag"), 3);
 	x.before_ms = 501;
 	DO(x);
+	assert_int_equal(x.n_r, 1);
 	assert_int_equal(rig_sql(r, "SELECT count(*) FROM frag"), 2);
 }
 

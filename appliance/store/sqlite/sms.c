@@ -285,10 +285,13 @@ int sq_exec_frag_purge(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_frag_purge *p = (struct store_frag_purge *)op;
 	sqlite3_stmt *st = sq_st_get(c, SQL_FRAG_PURGE, e);
+	int rc;
 
 	if (!st)
 		return E_IO;
 	sq_st_u64(c, st, 1, p->before_ms);
 	sq_st_u64(c, st, 2, p->limit);
-	return sq_st_run(c, st, e);
+	rc = sq_st_run(c, st, e);
+	p->n_r = rc == 0 ? sq_st_changes(c) : 0;
+	return rc;
 }

@@ -352,9 +352,10 @@ struct store_number_del { /* by number, or all numbers of a JID */
 };
 struct store_number_list {
 	struct store_op op;
-	struct sl after; /* by number, ascending */
+	uint64_t after; /* by age, the oldest first; 0: from the start */
 	unsigned limit;
 	struct store_number_row {
+		uint64_t age; /* grows with each new number; one that is put again keeps it */
 		struct sl number, jid, link;
 	} * row_r;
 	unsigned n_r;

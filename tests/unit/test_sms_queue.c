@@ -739,6 +739,32 @@ static void test_stop_waits_for_answers(void **state)
 	assert_int_equal(stored("c45").state, STORE_Q_ACCEPTED);
 }
 
+static void put_number(const char *number)
+{
+	bool done = false;
+	struct store_number_put p = { 0 };
+
+	store_op_init(&p.op, STORE_NUMBER_PUT, got, &done);
+	p.number = sl_cstr(number);
+	p.jid = SL("carol@localhost");
+	store_submit(app->store, &p.op);
+	while (!done)
+		loop_turn(app->loop, 5);
+	store_op_fini(&p.op);
+}
+
+/* ADDR-2: the oldest number is the sender, also after a restart. */
+static void test_oldest_number(void **state)
+{
+	UNUSED(state);
+	put_number("+15559999");
+	put_number("+15550003");
+	crash();
+	core.restarts = 0;
+	start();
+	assert_true(sl_eq(numbers_of(app->numbers, SL("carol@localhost"), NULL), SL("+15559999")));
+}
+
 static void test_outbox_survives(void **state)
 {
 	struct sms_receipt r = { .key = { SL("fake\n55") },
@@ -1143,6 +1169,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_crash_between_submit_and_answer, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(test_stop_waits_for_answers, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_oldest_number, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_outbox_survives, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_long, set_up, tear_down),

@@ -375,18 +375,18 @@ static int store_sync(struct sms_app *a, struct store_op *op, enum store_kind ki
 
 static int load_numbers(struct sms_app *a, struct err *e)
 {
-	char after[64] = "";
+	uint64_t after = 0;
 	unsigned n;
 
 	do {
-		struct store_number_list op = { .after = sl_cstr(after), .limit = NUMBERS_PAGE };
+		struct store_number_list op = { .after = after, .limit = NUMBERS_PAGE };
 		int rc = store_sync(a, &op.op, STORE_NUMBER_LIST, e);
 		n = rc == 0 ? op.n_r : 0;
 		for (unsigned i = 0; i < n && rc == 0; i++)
 			rc = numbers_set(a->numbers, op.row_r[i].number, op.row_r[i].jid,
 					 op.row_r[i].link);
 		if (n)
-			sl_to_cstr(op.row_r[n - 1].number, after, sizeof(after));
+			after = op.row_r[n - 1].age;
 		store_op_fini(&op.op);
 		if (rc < 0)
 			return rc;

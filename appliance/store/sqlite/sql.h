@@ -85,8 +85,8 @@
 		      "ON CONFLICT(number) DO UPDATE SET link=?3") \
 	X(NUMBER_DEL, "DELETE FROM number WHERE number=?") \
 	X(NUMBER_DEL_JID, "DELETE FROM number WHERE jid=?") \
-	X(NUMBER_LIST, "SELECT number,jid,link FROM number WHERE number>? " \
-		       "ORDER BY number LIMIT ?") \
+	X(NUMBER_LIST, "SELECT age,number,jid,link FROM number WHERE age>? " \
+		       "ORDER BY age LIMIT ?") \
 	X(LINK_HAS, "SELECT 1 FROM link WHERE name=?") \
 	X(LINK_PUT, "INSERT INTO link(name,settings) VALUES(?1,?2) " \
 		    "ON CONFLICT(name) DO UPDATE SET settings=?2") \

@@ -268,6 +268,15 @@ async def test_never_answers(tandem, account, odd):
     await a.nothing()
 
 
+def test_silent_links(odd):
+    """LINK-3: enquire_link without an answer, and silence as such."""
+    deaf = odd(enquire=ignore, options={"enquire_link_seconds": 1})
+    silent = odd(options={"inactivity_seconds": 1})
+    wait_for(lambda: len(silent.smsc.of(BIND)) >= 2, "bound again after silence", 20)
+    wait_for(lambda: deaf.smsc.of(ENQUIRE), "enquire_link", 20)
+    assert len(deaf.smsc.of(BIND)) == 1         # the answer has ten seconds
+
+
 @pytest.mark.parametrize("how", ["close", "half", "reset", "unbind", "unbind and go"])
 @in_loop
 async def test_centre_leaves(tandem, account, odd, how):
@@ -363,10 +372,13 @@ async def test_odd_addresses(tandem, account, odd):
     for nobody in (b"", b"+", b"49990000000", b"x", b"1" * 20, b"\xff\xfe", b"+" + mine + b"1"):
         seq = x.smsc.deliver(b"15550100", nobody)
         assert await elsewhere(x.smsc.answer, DELIVER, seq) == 0x0b, nobody
-    for source, ton in ((b"Bank & Co", 5), (b"", 0), (b"12345", 0), (b"@/'<>", 5), (b"\xe4\xff", 5)):
+    for source, ton in ((b"Bank & Co", 5), (b"", 0), (b"12345", 0), (b"4917012345678", 0), (b"@/'<>", 5), (b"\xe4\xff", 5)):
         seq = x.smsc.deliver(source, mine, b"from " + source.hex().encode(), ton=ton)
         assert await elsewhere(x.smsc.answer, DELIVER, seq) == 0
-        assert (await a.message())["body"] == "from " + source.hex()
+        m = await a.message()
+        assert m["body"] == "from " + source.hex()
+        if source.isdigit():        # TEXT-28: it can be answered
+            assert m["from"].user == ("+" if len(source) > 8 else "") + source.decode()
 
 
 # --- receipts -------------------------------------------------------------------------------------

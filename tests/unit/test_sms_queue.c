@@ -92,7 +92,8 @@ static void outcome(unsigned i, enum part_result r, const char *id)
 {
 	struct part_outcome o = { .result = r,
 				  .message_id = sl_cstr(id),
-				  .condition = "item-not-found",
+				  .condition = r == PART_ACCEPTED ? NULL : "item-not-found",
+				  .type = "modify",
 				  .text = "invalid destination" };
 
 	assert_false(fake.part[i].answered);
@@ -538,6 +539,7 @@ static void test_permanent(void **state)
 	outcome(0, PART_PERMANENT, "");
 	core_expect("type='error'");
 	core_expect("id='m3'");
+	core_expect("<error type='modify'>");
 	core_expect("<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>");
 	core_expect("invalid destination");
 }

@@ -47,7 +47,7 @@ struct entry {
 	bool spilled;             /* only to be committed, then read again in its turn */
 	/* what the answers were since the last submission */
 	bool permanent, temporary, throttled, unsent, unanswered;
-	const char *condition;
+	const char *condition, *type;
 	char reason[128];
 	struct loop_timer timer;
 	struct component_ticket ticket;

@@ -426,6 +426,7 @@ struct store_queue_move { /* set state, link, attempts, not_before, ambiguous, e
 	struct store_op op;
 	uint64_t id;
 	uint8_t state, attempts;
+	uint8_t parts; /* 0: as they are; else it is cut into so many now */
 	bool ambiguous;
 	uint64_t not_before_ms, changed_ms;
 	struct sl link, error;

@@ -42,7 +42,7 @@ struct bearer {
 		uint64_t token;
 		int rc;
 	} answer[PARTS_MAX];
-	unsigned nanswers, limited;
+	unsigned nanswers, limited, encodings;
 	char name[32], prefix[32]; /* of the others */
 	uint32_t cost;
 };
@@ -166,8 +166,7 @@ unsigned bearer_room(const struct bearer *b)
 }
 unsigned bearer_encodings(const struct bearer *b)
 {
-	UNUSED(b);
-	return 0;
+	return b->encodings;
 }
 unsigned bearer_serves(const struct bearer *b, struct sl number)
 {
@@ -1110,6 +1109,63 @@ static void test_queued_text_that_is_too_long_by_now(void **state)
 	assert_int_equal(app->counter[SMS_CNT_OUT_FAILED], 1);
 }
 
+static void restart(void)
+{
+	crash();
+	core.restarts = 0;
+	fake.n = 0;
+	start();
+	assert_int_equal(numbers_set(app->numbers, SL("+15550001"), SL("alice@localhost"), SL_NULL),
+			 0);
+}
+
+static void deliver_parts(unsigned n)
+{
+	static const char *const id[] = { "k0", "k1", "k2" };
+	struct sms_receipt r = { .nkeys = 1, .state = RECEIPT_DELIVERED };
+	char key[32];
+
+	wait_parts(n);
+	for (unsigned i = 0; i < n; i++)
+		outcome(i, PART_ACCEPTED, id[i]);
+	settle_down();
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(key, sizeof(key), "fake\n%s", id[i]);
+		r.key[0] = sl_cstr(key);
+		fake.ops->on_receipt(fake.arg, &fake, &r, i);
+	}
+	settle_down();
+}
+
+/* MSG-12. */
+static void test_cut_in_another_way(void **state)
+{
+	char text[151];
+
+	UNUSED(state);
+	memset(text, 'e', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	fake.up = false;
+	fake.encodings = GSM_ENC_BIT(GSM_ENC_UCS2);
+	say_message("83", "x1", "+15550115", text); /* three parts */
+	core_expect("h='1'/>");
+	fake.encodings = 0;
+	restart();
+	deliver_parts(1);
+	core_expect("<received xmlns='urn:xmpp:receipts' id='x1'/>");
+	assert_int_equal(stored("c83").parts, 1);
+	fake.up = false;
+	say_message("84", "x2", "+15550115", text); /* one */
+	core_expect("h='1'/>");
+	fake.encodings = GSM_ENC_BIT(GSM_ENC_UCS2);
+	restart();
+	assert_false(stored("c84").ambiguous);
+	deliver_parts(3);
+	core_expect("<received xmlns='urn:xmpp:receipts' id='x2'/>");
+	assert_int_equal(stored("c84").parts, 3);
+	fake.encodings = 0;
+}
+
 static void test_in_binary_parts(void **state)
 {
 	struct sms_in a = incoming("\1\2", (struct gsm_concat){ 8, 2, 1, false }),
@@ -1185,6 +1241,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_commit_of_submit_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_end_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_refusal_fails, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_cut_in_another_way, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_binary_parts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_queued_text_that_is_too_long_by_now, set_up,
 						tear_down),

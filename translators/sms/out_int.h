@@ -52,6 +52,7 @@ struct entry {
 	struct loop_timer timer;
 	struct component_ticket ticket;
 	bool has_ticket, drop;
+	bool recut;  /* read back, and cut into another number of parts than before */
 	bool misfit; /* read back, and cannot be cut any more: only to be ended (MSG-3) */
 };
 

@@ -90,6 +90,7 @@ static void commit(struct entry *en, struct store_op *outcome,
 	m->move.link = en->q.link;
 	m->move.error = sl_cstr(m->error);
 	m->move.ref = en->q.ref;
+	m->move.parts = en->recut ? (uint8_t)en->text.n : 0;
 	m->open = 1;
 	tail = &m->move.op;
 	for (unsigned i = 0; i < en->text.n; i++) {

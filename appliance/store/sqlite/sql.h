@@ -131,6 +131,8 @@
 			    "WHERE open=0 GROUP BY state") \
 	X(QUEUE_OLD, "SELECT id FROM progress INDEXED BY progress_done " \
 		     "WHERE open=0 AND changed_ms<? ORDER BY changed_ms LIMIT 1") \
+	X(QUEUE_PARTS, "UPDATE OR FAIL queue SET parts=?2 WHERE id=?1") \
+	X(PART_CUT, "DELETE FROM part WHERE id=?1 AND number>?2") \
 	X(QUEUE_DEL, "DELETE FROM queue WHERE id=?") \
 	X(PROGRESS_DEL, "DELETE FROM progress WHERE id=?") \
 	X(PART_DEL, "DELETE FROM part WHERE id=?") \

@@ -1137,7 +1137,7 @@ static void deliver_parts(unsigned n)
 	settle_down();
 }
 
-/* MSG-12. */
+/* MSG-13. */
 static void test_cut_in_another_way(void **state)
 {
 	char text[151];

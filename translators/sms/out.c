@@ -485,7 +485,7 @@ static void take_parts(struct entry *en, const struct store_queue_part *p, unsig
 	}
 }
 
-/* MSG-12: links take other codings than before. What was sent of the old cut fits no part of the
+/* MSG-13: links take other codings than before. What was sent of the old cut fits no part of the
  * new one, so all of it goes, under a reference of its own. */
 static void recut(struct entry *en, const struct store_queue_part *p, unsigned n)
 {

@@ -87,6 +87,7 @@ class Raw:
         self.send(BIND % resource.encode())
         got = self.until(b"</iq>")
         assert b"type='result'" in got, got
+        self.bound = got.split(b"<jid>")[1].split(b"</jid>")[0].decode()
         return self
 
     def login(self, account, resource="r", presence=False):

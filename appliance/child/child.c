@@ -103,13 +103,13 @@ void child_answer(struct child_req *r, json_t *result)
 
 void child_fail(struct child_req *r, int code, const char *fmt, ...)
 {
-	char text[512];
+	struct err e;
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	err_vset(&e, code, NULL, fmt, ap);
 	va_end(ap);
-	answer(r->c, r->id, frame_error(r->id, code, text));
+	answer(r->c, r->id, frame_error(r->id, code, e.text));
 	req_end(r);
 }
 

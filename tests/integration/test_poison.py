@@ -63,7 +63,7 @@ def test_deeper_than_a_translator_is_used_to(tandem, account):
 
 
 def test_long_id_to_a_telephone(tandem, account):
-    """The answer names the message, however long its id is; the queue does not keep such (MSG-11)."""
+    """The answer names the message, however long its id is; the queue does not keep such (MSG-12)."""
     phone = "%s@sms.%s" % (tandem.handset("report"), tandem.domain)
     name = "'" * 150000
     inner = "<body>hi</body><request xmlns='urn:xmpp:receipts'/>"

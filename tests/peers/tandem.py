@@ -190,7 +190,8 @@ class Tandem:
         self.ctl("reload")
 
     def write_config(self, section, **values):
-        """In tandem.conf, which run.sh writes anew at each start, and in extra.conf, which it appends."""
+        """In tandem.conf, which run.sh writes anew at each start, and in extra.conf, whose
+        settings count more."""
         self.settings_made.setdefault(section, {}).update(values)
         with open(os.path.join(self.dir, "extra.conf"), "w") as f:
             for name, made in self.settings_made.items():

@@ -444,6 +444,7 @@ static int act_detach(void *self, const void *ev)
 	UNUSED(ev);
 	stop_io(as);
 	as->sm->r_out = false;
+	sm_note_h(as);
 	as->aw->ndetached++;
 	count(as->aw->w, CNT_SM_DETACHED);
 	loop_timer_set(as->aw->w->loop, &as->timer, (uint64_t)as->sm->resume_s * 1000, timer_fired);

@@ -125,6 +125,18 @@ static int domains_from(const struct config *cfg, struct core_config *c, struct 
 	return rc;
 }
 
+static enum component_tls component_tls_from(uint32_t setting)
+{
+	switch (setting) {
+	case CONFIG_COMPONENT_TLS_OPTIONAL:
+		return COMPONENT_TLS_OPTIONAL;
+	case CONFIG_COMPONENT_TLS_OFF:
+		return COMPONENT_TLS_OFF;
+	default:
+		return COMPONENT_TLS_REQUIRED;
+	}
+}
+
 int core_config_from(const struct config *cfg, const struct core_config **c_r, struct err *e)
 {
 	struct core_config *c;
@@ -134,6 +146,7 @@ int core_config_from(const struct config *cfg, const struct core_config **c_r, s
 		return err_set(e, rc, NULL, "no memory for the configuration");
 	limits_from(cfg, &c->lim);
 	c->tls_required = cfg->c2s.tls == CONFIG_C2S_TLS_REQUIRED;
+	c->component_tls = component_tls_from(cfg->components.tls);
 	c->scram_iterations = cfg->sasl.scram_iterations;
 	rc = mechanisms_from(cfg, c);
 	if (rc == 0)

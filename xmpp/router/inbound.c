@@ -23,6 +23,7 @@ struct inbound {
 	struct list node;  /* router->inbounds */
 	struct list q;     /* struct held */
 	struct session *s; /* NULL: it has ended */
+	struct component *comp; /* whose stream has ended */
 	struct worker *w;
 	uint32_t n;
 	bool stopped;
@@ -128,6 +129,8 @@ static void queue_drain(struct inbound *q)
 		return;
 	if (q->s)
 		q->s->inbound = NULL;
+	if (q->comp)
+		component_drained(q->comp);
 	list_remove(&q->node);
 	free(q);
 }
@@ -375,11 +378,12 @@ void router_inbound(struct session *s, struct stanza *st, struct custody *c)
 		inbound_ready(s, st, c);
 }
 
-void inbound_session_ended(struct session *s)
+void inbound_session_ended(struct session *s, struct component *c)
 {
 	if (!s->inbound)
 		return;
 	s->inbound->s = NULL;
+	s->inbound->comp = c;
 	s->inbound = NULL;
 }
 

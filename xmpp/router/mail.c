@@ -74,8 +74,10 @@ static void row_done(struct store_op *op)
 	store_op_fini(op);
 	if (rc == 0 && was == ROW_ACKED && r->put.row_made_r)
 		delete_id(r->w, r->put.id, NULL);
-	if (r->c)
+	if (r->c) {
+		r->c->stored = rc == 0;
 		r->c->done(r->c, rc);
+	}
 	if (r->committed)
 		r->committed(r, rc, r->arg);
 	if (r->user)

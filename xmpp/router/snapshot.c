@@ -118,6 +118,7 @@ int core_config_copy(const struct core_config *from, struct core_config **c_r)
 		return rc;
 	c->lim = from->lim;
 	c->tls_required = from->tls_required;
+	c->component_tls = from->component_tls;
 	c->scram_iterations = from->scram_iterations;
 	c->tls_first = from->tls_first ? tls_ctx_ref(from->tls_first) : NULL;
 	c->mechanisms = arena_dup(c->arena, from->mechanisms);

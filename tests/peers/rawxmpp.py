@@ -100,8 +100,8 @@ class Raw:
     def enable(self, resume=True):
         """XEP-0198; the id of the session."""
         self.send(b"<enable xmlns='urn:xmpp:sm:3'%s/>" % (b" resume='true'" if resume else b""))
-        got = self.until(b"<enabled", b"<failed")
-        got += self.until(b"/>")
+        self.until(b"<enabled", b"<failed")
+        got = self.until(b"/>")
         return got.split(b"id='")[1].split(b"'")[0].decode() if b"id='" in got else None
 
     def sync(self):

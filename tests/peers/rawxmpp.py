@@ -108,3 +108,15 @@ class Raw:
         """Everything sent so far was handled; what came meanwhile."""
         self.send(b"<iq type='get' id='sync'><ping xmlns='urn:xmpp:ping'/></iq>")
         return self.until(b"id='sync'", b"id=\"sync\"") + self.until(b">")
+
+    def mailbox(self, count):
+        """Becomes available (with XEP-0198 enabled and nothing received before); the ids of the first messages,
+        each acknowledged."""
+        ids = []
+        self.send("<presence/>")
+        while len(ids) < count:
+            got = self.until("</message>").decode()
+            ids.append(int(got.rsplit("<message", 1)[1].split(" id='")[1].split("'")[0]))
+            # Our own presence has come before: it counts as well.
+            self.send("<a xmlns='urn:xmpp:sm:3' h='%d'/>" % (len(ids) + 1))
+        return ids

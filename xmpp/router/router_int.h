@@ -144,6 +144,7 @@ struct router {
 	} * ring;
 	uint32_t head, n, cap; /* cap is a power of two */
 	struct loop_task drain, deletes;
+	uint32_t nabsent; /* users that are known not to exist */
 	struct htable mails;
 	struct list graves[2]; /* struct mail, oldest first: short and long */
 	struct list spare;

@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -433,6 +434,17 @@ static struct child *child_new(const struct child_def *def, void *self)
 	return c;
 }
 
+/* As many descriptors as we may have: the usual limit (1024) is the one of a program for people. */
+static void raise_fd_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur != r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r); /* if that fails, fewer have to do */
+	}
+}
+
 int child_start(const struct child_def *def, void *self, struct child **c_r, struct err *e)
 {
 	struct child *c;
@@ -441,6 +453,7 @@ int child_start(const struct child_def *def, void *self, struct child **c_r, str
 
 	frame_init();
 	log_open(def->name, false);
+	raise_fd_limit();
 	rc = check_fd(def->name, e);
 	if (rc < 0)
 		return rc;

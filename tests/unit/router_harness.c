@@ -295,6 +295,13 @@ void rh_sm_get(struct rh *h, const char *id, struct store_sm_get *g)
 		rh_turn(h, 1);
 }
 
+void rh_write(struct rh *h, struct store_op *op)
+{
+	if (rh_do(h, op))
+		die("a write of the test's own");
+	store_op_fini(op);
+}
+
 void rh_put(struct rh *h, struct store_roster_put *p)
 {
 	struct store_roster_put q;

@@ -69,6 +69,8 @@ uint64_t rh_counter(const struct rh *h, enum core_counter c);
  * calls store_op_fini). */
 void rh_sm_begin(struct rh *h, const char *name, char id[32]);
 void rh_sm_get(struct rh *h, const char *id, struct store_sm_get *g);
+/* A write of the test's own; op->kind says which. */
+void rh_write(struct rh *h, struct store_op *op);
 /* Sleep so long, then look for expired rows. */
 void rh_expire(struct rh *h, unsigned ms);
 /* A roster item into the store; the roster from there (the caller calls store_op_fini). */

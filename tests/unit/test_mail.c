@@ -6,6 +6,9 @@
 
 #include <cmocka.h>
 
+#include <unistd.h>
+
+#include "appliance/base/clock.h"
 #include "tests/unit/router_harness.h"
 
 static struct rh *begin(unsigned workers)
@@ -157,6 +160,182 @@ static void test_duplicates(void **state)
 	rh_free(&h);
 }
 
+/* CUST-5: the sender is the account, whichever of its sessions sends again; without XEP-0198 nothing is dropped. */
+static void test_duplicates_of_another_session(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin carol/c\nlogin bob/b\n" ON("bob/b", "0")
+		  "alice/a > " OMSG("bob@localhost", "1") "\n"
+		  "bob/b < " GOT("1") "\n"
+		  "end alice/a\n"
+		  "login alice/other sm\n"
+		  "alice/other > " OMSG("bob@localhost", "1") "\n"
+		  "alice/other > " OMSG("bob@localhost", "2") "\n"
+		  "h alice/other 2\n"
+		  "bob/b < " GOT("2") "\n"
+		  "bob/b -\n"
+		  "carol/c > " OMSG("bob@localhost", "1") "\n"
+		  "carol/c > " OMSG("bob@localhost", "1") "\n"
+		  "bob/b < <message from='carol@localhost/c' type='chat' id='1'/>\n"
+		  "bob/b < <message from='carol@localhost/c' type='chat' id='1'/>\n"
+		  "attach gw.localhost sm\n"
+		  "carol/c > " OMSG("+1@gw.localhost", "1") "\n"
+		  "carol/c > " OMSG("+1@gw.localhost", "1") "\n"
+		  "gw.localhost < " GOT("1") "\n"
+		  "gw.localhost < " GOT("1") "\n");
+	rh_free(&h);
+}
+
+static void row_put(struct rh *h, uint64_t id, const char *owner, const char *xml)
+{
+	struct store_mail_put p = { .op.kind = STORE_MAIL_PUT };
+
+	p.id = id;
+	p.owner = sl_cstr(owner);
+	p.sender = SL("carol@localhost");
+	p.stamp_ms = clock_wall_ms();
+	p.stanza = sl_cstr(xml);
+	rh_write(h, &p.op);
+	assert_true(p.row_made_r);
+}
+
+/* CUST-12: a row whose id is somebody else's was not made: not counted, and the other stays. */
+static void test_id_is_taken(void **state)
+{
+	struct rh *h = begin(1);
+	struct worker *w = &h->w[0];
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin bob/b\n" ON("bob/b", "0"));
+	w->last_id = (clock_wall_ms() + 3600000) << 22; /* for an hour, ids come from here on */
+	row_put(h, w->last_id + 1, "carol@localhost",
+		"<message from='bob@localhost/b' to='carol@localhost' type='chat' id='kept'><body>x</body></message>");
+	RH_RUN(h, "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "h alice/a 0\n"
+		  "ack bob/b\n"
+		  "rows carol@localhost 1\n");
+	assert_string_equal(rh_closed(h, "alice/a"), "internal-server-error");
+	rh_free(&h);
+}
+
+/* A row that cannot be read is passed over; what is behind it is delivered. */
+static void test_unreadable_rows(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	row_put(h, 1001, "bob@localhost", "this is not XML");
+	row_put(h, 1002, "bob@localhost", "<message from='carol@localhost/c' type='chat'><body>no to</body></message>");
+	row_put(h, 1003, "bob@localhost", "<message to='bob@localhost' type='chat'><body>no from</body></message>");
+	row_put(h, 1005, "bob@localhost", "<message from='carol@localhost/c' to='@localhost' id='3' type='chat'/>");
+	row_put(h, 1006, "bob@localhost",
+		"<message from='carol@localhost/c' to='bob@localhost' type='chat' id='good'><body>x</body></message>");
+	RH_RUN(h, "login bob/b\nbob/b > <presence/>\nbob/b < <presence/>\n"
+		  "bob/b ~ <message type='chat' id='good'/>\n"
+		  "bob/b ! <message type='chat' id='3'/>\n"
+		  "bob/b ! <message type='chat'><body>no to</body></message>\n"
+		  "bob/b ! <message type='chat'><body>no from</body></message>\n");
+	rh_free(&h);
+}
+
+/* More acknowledgements in one turn than a deletion takes. */
+static void test_many_acks(void **state)
+{
+	struct rh *h = begin(1);
+	char line[256];
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin bob/b\n" ON("bob/b", "0"));
+	for (unsigned i = 0; i < 600; i++) {
+		snprintf(line, sizeof(line), "alice/a > <message to='bob@localhost' type='chat' id='%u'><body>x</body></message>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "rows bob@localhost 600\nack bob/b\nrows bob@localhost 0\n");
+	rh_free(&h);
+}
+
+/* DELIV-7 with a row: what is dropped leaves none behind. */
+static void test_dropped_rows_go(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "attach gw.localhost sm\n"
+		  "gw.localhost > <message from='+1@gw.localhost' to='alice@localhost' type='headline' id='1'><body>x</body></message>\n"
+		  "h gw.localhost 1\n"
+		  "rows alice@localhost 0\n"
+		  "gw.localhost > <message from='+1@gw.localhost' to='nobody@localhost' type='error' id='2'><body>x</body></message>\n"
+		  "h gw.localhost 2\n"
+		  "rows nobody@localhost 0\n"
+		  "gw.localhost -\n");
+	rh_free(&h);
+}
+
+/* DELIV-8: what a component of ours sends to a chat room that is none is answered, not kept. */
+static void test_groupchat_of_a_component(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "attach gw.localhost sm\n"
+		  "gw.localhost > <message from='+1@gw.localhost' to='alice@localhost' type='groupchat' id='1'><body>x</body></message>\n"
+		  "gw.localhost < <message type='error' id='1'><error><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>\n"
+		  "h gw.localhost 1\n"
+		  "rows alice@localhost 0\n");
+	rh_free(&h);
+}
+
+/* DELIV-8, CUST-10: an error that has a row waits for its sender, who is away. */
+static void test_error_waits(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	h->cfg->lim.mail_expiry_s = 1;
+	RH_RUN(h, "login alice/a sm\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "h alice/a 1\n"
+		  "end alice/a\n");
+	h->cfg->lim.mail_expiry_s = 0;
+	rh_expire(h, 1100);
+	RH_RUN(h, "rows bob@localhost 0\n"
+		  "rows alice@localhost 1\n"
+		  "login alice/b\nalice/b > <presence/>\nalice/b < <presence/>\n"
+		  "alice/b < <message type='error' id='1'><error><recipient-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>\n"
+		  "ack alice/b\n"
+		  "rows alice@localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-11: mail waits for a session with priority >= 0, also when it is the same session later; and what comes while
+ * it is away goes to it when it is back. */
+static void test_flush_by_priority(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login carol/c\n"
+		  "carol/c > " MSG("bob@localhost", "1") "\n"
+		  "login bob/b\n"
+		  "bob/b > <presence><priority>-1</priority></presence>\n"
+		  "bob/b < <presence/>\n"
+		  "bob/b -\n"
+		  "bob/b > <presence><priority>0</priority></presence>\n"
+		  "bob/b < <presence/>\n"
+		  "bob/b < <message id='1' type='chat'><delay xmlns='urn:xmpp:delay'/></message>\n"
+		  "ack bob/b\n"
+		  "bob/b > <presence type='unavailable'/>\n"
+		  "carol/c > " MSG("bob@localhost", "2") "\n"
+		  "rows bob@localhost 1\n"
+		  "bob/b > <presence/>\n"
+		  "bob/b < <presence/>\n"
+		  "bob/b < <message id='2' type='chat'><delay xmlns='urn:xmpp:delay'/></message>\n"
+		  "bob/b -\n");
+	rh_free(&h);
+}
+
 /* CUST-6: nobody there: the sender's row is offline mail; for a sender without XEP-0198 one is written. */
 static void test_offline(void **state)
 {
@@ -198,6 +377,56 @@ static void test_first_ack_deletes(void **state)
 		  "ack bob/2\n"
 		  "rows bob@localhost 0\n"
 		  "end bob/1\n"
+		  "bob/2 ! " GOT("1") "\n"
+		  "rows bob@localhost 0\n");
+	rh_free(&h);
+}
+
+/* CUST-7: handed back by one while another has it: that one will acknowledge it. And not to those of less priority. */
+static void test_undelivered_to_whom(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a sm\nlogin bob/1\nlogin bob/2\nlogin bob/3\nlogin bob/4\n"
+		  ON("bob/1", "5") ON("bob/2", "5") ON("bob/3", "3") ON("bob/4", "1")
+		  "clear bob/1\nclear bob/2\nclear bob/3\n"
+		  "alice/a > " MSG("bob@localhost", "1") "\n"
+		  "bob/1 < " GOT("1") "\nbob/2 < " GOT("1") "\n"
+		  "end bob/1\n"
+		  "clear bob/2\n"
+		  "clear bob/3\nclear bob/4\n"
+		  "bob/2 -\nbob/3 -\n"
+		  "end bob/2\n"
+		  "bob/3 ~ " GOT("1") "\n"
+		  "bob/4 ! " GOT("1") "\n"
+		  "rows bob@localhost 1\n"
+		  "ack bob/3\n"
+		  "rows bob@localhost 0\n");
+	rh_free(&h);
+}
+
+/* XEP-0198 4: an iq that did not arrive is answered, so nobody waits for ever; a headline is gone. */
+static void test_undelivered_iq(void **state)
+{
+	static const char *const texts[] = {
+		"<iq from='carol@localhost/c' to='bob@localhost/b' type='get' id='q'><ping xmlns='urn:xmpp:ping'/></iq>",
+		"<iq from='carol@localhost/c' to='bob@localhost/b' type='result' id='r'/>",
+		"<message from='carol@localhost/c' to='bob@localhost/b' type='headline'><body>news</body></message>",
+		"<presence from='carol@localhost/c' to='bob@localhost/b'/>",
+	};
+	struct rh *h = begin(1);
+	struct stanza *st;
+
+	(void)state;
+	RH_RUN(h, "login carol/c\nlogin bob/b\n");
+	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+		assert_int_equal(stanza_restore(sl_cstr(texts[i]), &st), 0);
+		session_undelivered(rh_session(h, "bob/b"), st, NULL);
+		stanza_unref(&st);
+	}
+	RH_RUN(h, "carol/c < <iq from='bob@localhost/b' type='error' id='q'><error><service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>\n"
+		  "carol/c -\n"
 		  "rows bob@localhost 0\n");
 	rh_free(&h);
 }
@@ -282,7 +511,7 @@ static void test_forged_custody(void **state)
 
 	(void)state;
 	RH_RUN(h, "attach gw.localhost sm\nattach irc.localhost\nlogin alice/a\n"
-		  "alice/a > <message to='+1@gw.localhost' type='chat' id='1'><custody xmlns='urn:tandem:custody:0' id='666'/><body>x</body></message>\n"
+		  "alice/a > <message to='+1@gw.localhost' type='chat' id='1'><custody xmlns='urn:tandem:custody:0' id='666'/><body>x</body><custody xmlns='urn:tandem:custody:0' id='666'/></message>\n"
 		  "gw.localhost ! <message type='chat'><custody xmlns='urn:tandem:custody:0' id='666'/></message>\n"
 		  "gw.localhost < <message type='chat' id='1'><custody xmlns='urn:tandem:custody:0' id='*'/></message>\n"
 		  "alice/a > <message to='x@irc.localhost' type='chat' id='2'><custody xmlns='urn:tandem:custody:0' id='666'/><body>x</body></message>\n"
@@ -394,7 +623,9 @@ static void test_expiry(void **state)
 	RH_RUN(h, "login alice/a\n"
 		  "alice/a > " MSG("+1@gw.localhost", "1") "\n"
 		  "rows gw.localhost 1\n");
-	rh_expire(h, 1100);
+	rh_expire(h, 100);
+	RH_RUN(h, "rows gw.localhost 1\nalice/a -\n");
+	rh_expire(h, 1000);
 	RH_RUN(h, "alice/a < <message type='error' id='1' from='+1@gw.localhost'><error><remote-server-timeout xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>\n"
 		  "rows gw.localhost 0\n");
 	rh_free(&h);
@@ -495,6 +726,31 @@ static void test_flush_race(void **state)
 	rh_free(&h);
 }
 
+/* What promises nothing and came behind a page whose session went: dropped; the rest is kept. */
+static void test_flush_stops(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	h->readers = 2;
+	rh_restart(h);
+	RH_RUN(h, "login alice/a sm\nlogin carol/c\n"
+		  "alice/a > " MSG("bob@localhost", "old") "\n"
+		  "rows bob@localhost 1\n"
+		  "login bob/b\n"
+		  "hold load\n"
+		  "bob/b > <presence/>\nbob/b < <presence/>\nsettle\n"
+		  "carol/c > <message to='bob@localhost' type='chat'><composing xmlns='http://jabber.org/protocol/chatstates'/></message>\n"
+		  "carol/c > " MSG("bob@localhost", "2") "\n"
+		  "end bob/b\n"
+		  "release\n"
+		  "rows bob@localhost 2\n"
+		  "carol/c -\n"
+		  "login bob/c\nbob/c > <presence/>\nbob/c < <presence/>\n"
+		  "bob/c < " GOT("old") "\nbob/c < " GOT("2") "\nbob/c -\n");
+	rh_free(&h);
+}
+
 /* The same row by a page and by the bus: once, also when it has been acknowledged meanwhile. */
 static void test_page_and_stanza(void **state)
 {
@@ -512,6 +768,7 @@ static void test_page_and_stanza(void **state)
 	assert_int_equal(stanza_restore(SL("<message from='alice@localhost/a' to='bob@localhost' id='1' type='chat'><body>1</body></message>"), &st), 0);
 	route(&h->w[0], stanza_ref(st), id);
 	RH_RUN(h, "bob/b -\nack bob/b\nrows bob@localhost 0\n");
+	usleep(60000); /* the bus may be slow */
 	route(&h->w[0], st, id);
 	RH_RUN(h, "bob/b -\n");
 	rh_free(&h);
@@ -537,6 +794,41 @@ static void test_component_stalls(void **state)
 		RH_RUN(h, line);
 	}
 	RH_RUN(h, "gw.localhost -\nrows gw.localhost 0\n");
+	rh_free(&h);
+}
+
+/* DELIV-3: what has no row does not overtake a component's backlog, however long it is. */
+static void test_backlog_keeps_order(void **state)
+{
+	struct rh *h = begin(1);
+	char line[256], id[32];
+	unsigned total = PAGER_WINDOW + 50, more = PAGER_LATE + 50;
+
+	(void)state;
+	RH_RUN(h, "attach irc.localhost sm\nlogin alice/a sm\nlogin alice/b\nsettle\n");
+	rh_sm_begin(h, "alice/a", id);
+	for (unsigned i = 0; i < total; i++) { /* have rows: alice/a has XEP-0198 */
+		snprintf(line, sizeof(line),
+			 "alice/a > <message to='x@irc.localhost' type='chat' id='%u'><body>x</body></message>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "settle\n");
+	for (unsigned i = total; i < total + more; i++) { /* have none */
+		snprintf(line, sizeof(line),
+			 "alice/b > <message to='x@irc.localhost' type='%s' id='%u'><body>x</body></message>\n",
+			 i % 7 ? "chat" : "error", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "settle\n");
+	assert_int_equal(rh_inbox(h, "irc.localhost"), PAGER_WINDOW);
+	/* What promises nothing is not stored, and does not overtake either. */
+	RH_RUN(h, "alice/b > <message to='x@irc.localhost' type='chat' id='s'><body>x</body><no-store xmlns='urn:xmpp:hints'/></message>\n"
+		  "alice/b < <message type='error' id='s'><error><resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>\n");
+	for (unsigned i = 0; i < total + more; i++) {
+		snprintf(line, sizeof(line), "irc.localhost < <message type='*' id='%u'/>\nack irc.localhost 1\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "irc.localhost -\nalice/b -\nrows irc.localhost 0\n");
 	rh_free(&h);
 }
 
@@ -640,9 +932,19 @@ int main(void)
 		cmocka_unit_test(test_h_is_committed_with_the_row),
 		cmocka_unit_test(test_component_waits_for_the_commit),
 		cmocka_unit_test(test_duplicates),
+		cmocka_unit_test(test_duplicates_of_another_session),
+		cmocka_unit_test(test_id_is_taken),
+		cmocka_unit_test(test_unreadable_rows),
+		cmocka_unit_test(test_many_acks),
+		cmocka_unit_test(test_dropped_rows_go),
+		cmocka_unit_test(test_groupchat_of_a_component),
+		cmocka_unit_test(test_error_waits),
+		cmocka_unit_test(test_flush_by_priority),
 		cmocka_unit_test(test_offline),
 		cmocka_unit_test(test_first_ack_deletes),
 		cmocka_unit_test(test_undelivered),
+		cmocka_unit_test(test_undelivered_to_whom),
+		cmocka_unit_test(test_undelivered_iq),
 		cmocka_unit_test(test_undelivered_without_a_row),
 		cmocka_unit_test(test_component_resend),
 		cmocka_unit_test(test_forged_custody),
@@ -654,8 +956,10 @@ int main(void)
 		cmocka_unit_test(test_flush),
 		cmocka_unit_test(test_flush_broken_off),
 		cmocka_unit_test(test_flush_race),
+		cmocka_unit_test(test_flush_stops),
 		cmocka_unit_test(test_page_and_stanza),
 		cmocka_unit_test(test_component_stalls),
+		cmocka_unit_test(test_backlog_keeps_order),
 		cmocka_unit_test(test_count_race),
 		cmocka_unit_test(test_no_expiry_in_flight),
 		cmocka_unit_test(test_store_fails),

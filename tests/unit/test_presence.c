@@ -269,14 +269,95 @@ static void test_broadcast(void **state)
 	}
 }
 
+static void contact_put(struct rh *h, const char *owner, const char *jid, unsigned subscription, bool ask)
+{
+	struct store_roster_item it = { .jid = sl_cstr(jid), .subscription = (uint8_t)subscription,
+					.in_roster = true, .ask = ask };
+
+	roster_put(h, owner, &it);
+}
+
+/* PRES-1, 3, 4, 13: who is told, and who is asked: by subscription, and only the first time. */
+static void test_only_subscribers(void **state)
+{
+	struct rh *h = begin(2);
+
+	(void)state;
+	contact_put(h, "alice@localhost", "none@irc.localhost", STORE_SUB_NONE, true);
+	contact_put(h, "alice@localhost", "to@irc.localhost", STORE_SUB_TO, false);
+	contact_put(h, "alice@localhost", "from@irc.localhost", STORE_SUB_FROM, true);
+	contact_put(h, "alice@localhost", "both@irc.localhost", STORE_SUB_BOTH, false);
+	contact_put(h, "alice@localhost", "both@example.com", STORE_SUB_BOTH, false);
+	RH_RUN(h, "attach irc.localhost\nlogin alice/a\n"
+		  "alice/a > <presence/>\n"
+		  "irc.localhost ~ <presence from='alice@localhost/a' to='from@irc.localhost'/>\n"
+		  "irc.localhost ~ <presence from='alice@localhost/a' to='both@irc.localhost'/>\n"
+		  "irc.localhost ~ <presence from='alice@localhost/a' to='to@irc.localhost' type='probe'/>\n"
+		  "irc.localhost ~ <presence from='alice@localhost/a' to='both@irc.localhost' type='probe'/>\n"
+		  "irc.localhost -\n"
+		  "alice/a < <presence from='alice@localhost/a'/>\n"
+		  "alice/a -\n"
+		  "login alice/z\nalice/z > <presence/>\nclear alice/z\nclear alice/a\nclear irc.localhost\n"
+		  "alice/a > <presence><show>dnd</show></presence>\n"
+		  "irc.localhost ~ <presence to='from@irc.localhost'><show>dnd</show></presence>\n"
+		  "irc.localhost ~ <presence to='both@irc.localhost'><show>dnd</show></presence>\n"
+		  "irc.localhost -\n"
+		  "alice/a < <presence from='alice@localhost/a'/>\n"
+		  "alice/a -\n"
+		  "alice/z < <presence from='alice@localhost/a'/>\n"
+		  "alice/a > <presence type='unavailable'/>\n"
+		  "irc.localhost ~ <presence type='unavailable' to='from@irc.localhost'/>\n"
+		  "irc.localhost ~ <presence type='unavailable' to='both@irc.localhost'/>\n"
+		  "irc.localhost -\n"
+		  "alice/a -\n"
+		  "alice/z < <presence type='unavailable' from='alice@localhost/a'/>\n"
+		  "alice/z -\n");
+	rh_free(&h);
+}
+
+/* PRES-14: and when a component comes back. */
+static void test_component_asks_only_subscribers(void **state)
+{
+	struct rh *h = begin(2);
+
+	(void)state;
+	contact_put(h, "alice@localhost", "none@irc.localhost", STORE_SUB_NONE, false);
+	contact_put(h, "alice@localhost", "to@irc.localhost", STORE_SUB_TO, false);
+	contact_put(h, "alice@localhost", "from@irc.localhost", STORE_SUB_FROM, false);
+	contact_put(h, "alice@localhost", "both@gw.localhost", STORE_SUB_BOTH, false);
+	RH_RUN(h, "login alice/a\nalice/a > <presence/>\nlogin alice/mute\nclear alice/a\n"
+		  "attach irc.localhost\n"
+		  "irc.localhost ~ <presence from='alice@localhost/a' to='from@irc.localhost'/>\n"
+		  "irc.localhost ~ <presence from='alice@localhost/a' to='to@irc.localhost' type='probe'/>\n"
+		  "irc.localhost -\n"
+		  "attach irc.localhost#2\n"
+		  "irc.localhost -\nirc.localhost#2 -\nalice/a -\n");
+	rh_free(&h);
+}
+
 /* PRES-2 */
 static void test_priority(void **state)
 {
+	static const char *const good[] = { "127", "+5", " 0 ", "-0" }, *const bad[] = { "128", "-129", "", "1.5" };
 	struct rh *h = begin(1);
+	char s[256];
 
 	(void)state;
-	RH_RUN(h, "login alice/a\n"
-		  "alice/a > <presence><priority>200</priority></presence>\n"
+	RH_RUN(h, "login alice/a\n");
+	for (size_t i = 0; i < ARRAY_LEN(good); i++) {
+		snprintf(s, sizeof(s), "alice/a > <presence><priority>%s</priority></presence>\nalice/a < <presence/>\n",
+			 good[i]);
+		RH_RUN(h, s);
+		assert_int_equal(rh_session(h, "alice/a")->priority, i == 0 ? 127 : i == 1 ? 5 : 0);
+	}
+	for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+		snprintf(s, sizeof(s),
+			 "alice/a > <presence><priority>%s</priority></presence>\nalice/a < <presence type='error'/>\n",
+			 bad[i]);
+		RH_RUN(h, s);
+		assert_int_equal(rh_session(h, "alice/a")->priority, 0);
+	}
+	RH_RUN(h, "alice/a > <presence><priority>200</priority></presence>\n"
 		  "alice/a < <presence type='error'><error><bad-request xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>\n"
 		  "alice/a > <presence><priority>-x</priority></presence>\n"
 		  "alice/a < <presence type='error'/>\n"
@@ -303,6 +384,38 @@ static void test_directed(void **state)
 		  "end alice/a\n"
 		  "bob/b < <presence from='alice@localhost/a' type='unavailable'/>\n"
 		  "carol/c -\nbob/b -\n");
+	rh_free(&h);
+}
+
+/* PRES-8: a subscriber gets the unavailable presence once, and so does who had it directed twice. */
+static void test_directed_once(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	contact_put(h, "alice@localhost", "from@irc.localhost", STORE_SUB_FROM, false);
+	RH_RUN(h, "attach irc.localhost\nlogin alice/a\n"
+		  "alice/a > <presence to='x@irc.localhost/1'/>\n"
+		  "alice/a > <presence to='x@irc.localhost/1'><show>away</show></presence>\n"
+		  "alice/a > <presence to='from@irc.localhost/2'/>\n"
+		  "alice/a > <presence/>\n"
+		  "clear irc.localhost\n"
+		  "end alice/a\n"
+		  "irc.localhost ~ <presence type='unavailable' from='alice@localhost/a' to='x@irc.localhost/1'/>\n"
+		  "irc.localhost ~ <presence type='unavailable' from='alice@localhost/a' to='from@irc.localhost'/>\n"
+		  "irc.localhost -\n"
+		  /* who became a subscriber only later is told once, too */
+		  "login alice/b\n"
+		  "alice/b > <presence to='late@irc.localhost'/>\n"
+		  "alice/b > <presence/>\n"
+		  "irc.localhost > <presence from='late@irc.localhost' to='alice@localhost' type='subscribe'/>\n"
+		  "settle\n"
+		  "alice/b > <presence to='late@irc.localhost' type='subscribed'/>\n"
+		  "clear irc.localhost\n"
+		  "alice/b > <presence type='unavailable'/>\n"
+		  "irc.localhost ~ <presence type='unavailable' to='late@irc.localhost'/>\n"
+		  "irc.localhost ~ <presence type='unavailable' to='from@irc.localhost'/>\n"
+		  "irc.localhost -\n");
 	rh_free(&h);
 }
 
@@ -337,6 +450,122 @@ static void test_probe(void **state)
 		  "irc.localhost < <presence from='alice@localhost' to='x@irc.localhost' type='unsubscribed'/>\n"
 		  "irc.localhost > <presence from='x@irc.localhost' to='nobody@localhost' type='probe'/>\n"
 		  "irc.localhost < <presence from='nobody@localhost' to='x@irc.localhost' type='unsubscribed'/>\n");
+	rh_free(&h);
+}
+
+/* PRES-6: the account itself may ask, on which it needs no subscription. */
+static void test_own_probe(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a\nlogin alice/z\n"
+		  "alice/z > <presence to='alice@localhost' type='probe'/>\n"
+		  "alice/z < <presence from='alice@localhost' type='unavailable'/>\n"
+		  "alice/a > <presence><show>xa</show></presence>\nclear alice/a\n"
+		  "alice/z -\n"
+		  "alice/z > <presence to='alice@localhost' type='probe'/>\n"
+		  "alice/z < <presence from='alice@localhost/a'><show>xa</show></presence>\n"
+		  "alice/z -\nalice/a -\n");
+	rh_free(&h);
+}
+
+/* PRES-5: whatever their priority, but no session that is not available. */
+static void test_presence_to_the_bare_jid(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a\nlogin bob/neg\nlogin bob/0\nlogin bob/mute\n"
+		  "bob/neg > <presence><priority>-1</priority></presence>\n"
+		  "bob/0 > <presence/>\n"
+		  "clear bob/neg\nclear bob/0\n"
+		  "alice/a > <presence to='bob@localhost'/>\n"
+		  "bob/neg < <presence from='alice@localhost/a'/>\n"
+		  "bob/0 < <presence from='alice@localhost/a'/>\n"
+		  "bob/mute -\n");
+	rh_free(&h);
+}
+
+/* PRES-11: only what can be kept whole is taken. */
+static void test_long_request(void **state)
+{
+	struct rh *h = begin(1);
+	char *s = malloc(8192), text[5001];
+
+	(void)state;
+	memset(text, 't', sizeof(text));
+	RH_RUN(h, "login alice/a\nalice/a > <presence/>\nclear alice/a\n");
+	for (int n = 3500; n <= 5000; n += 1500) {
+		snprintf(s, 8192,
+			 "alice/a > <presence to='%s@localhost' type='subscribe' id='s'><status>%.*s</status></presence>\nsettle\n",
+			 n < 4096 ? "bob" : "carol", n, text);
+		RH_RUN(h, s);
+	}
+	RH_RUN(h, "alice/a < <presence type='error' from='carol@localhost' id='s'><error><policy-violation xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>\n"
+		  "alice/a -\n"
+		  "login bob/b\nbob/b > <presence/>\nbob/b ~ <presence type='subscribe'/>\n"
+		  "login carol/c\ncarol/c > <presence/>\ncarol/c ! <presence type='subscribe'/>\n");
+	free(s);
+	rh_free(&h);
+}
+
+/* RFC 6121 3.1: a subscription to oneself is none. */
+static void test_subscribe_to_oneself(void **state)
+{
+	static const char *const all[] = { "subscribe", "subscribed", "unsubscribe", "unsubscribed" };
+	struct rh *h = begin(1);
+	char s[256];
+
+	(void)state;
+	RH_RUN(h, "login alice/a\n" ROSTER("alice/a") "alice/a > <presence/>\nclear alice/a\n");
+	for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+		snprintf(s, sizeof(s), "alice/a > <presence to='alice@localhost' type='%s'/>\nalice/a -\n", all[i]);
+		RH_RUN(h, s);
+	}
+	assert_int_equal(user_find(&h->w[0], SL("alice@localhost"))->roster->n, 0);
+	rh_free(&h);
+}
+
+/* PRES-12: taken back once a contact has been approved, too; a later request is asked about again. */
+static void test_approval_ends(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "attach irc.localhost\nlogin alice/a\n" ROSTER("alice/a")
+		  "alice/a > <presence/>\nclear alice/a\n"
+		  "alice/a > <presence to='c@irc.localhost' type='subscribed'/>\n"
+		  "alice/a < <iq type='set'><query xmlns='jabber:iq:roster'><item approved='true'/></query></iq>\n"
+		  "irc.localhost > <presence from='c@irc.localhost' to='alice@localhost' type='subscribe'/>\n"
+		  "irc.localhost ~ <presence type='subscribed'/>\n"
+		  "clear alice/a\nclear irc.localhost\n"
+		  "alice/a > <presence to='c@irc.localhost' type='unsubscribed'/>\n"
+		  "irc.localhost ~ <presence type='unsubscribed'/>\n"
+		  "clear alice/a\nclear irc.localhost\n"
+		  "irc.localhost > <presence from='c@irc.localhost' to='alice@localhost' type='subscribe'/>\n"
+		  "alice/a < <presence type='subscribe'/>\n"
+		  "irc.localhost -\n");
+	rh_free(&h);
+}
+
+/* RFC 6121 3.1.6, 3.1.3: answers go to those who asked for the roster, requests to those who are available. */
+static void test_who_is_told(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "attach irc.localhost\nlogin alice/roster\nlogin alice/there\n" ROSTER("alice/roster")
+		  "alice/there > <presence/>\nclear alice/there\n"
+		  "alice/roster > <presence to='c@irc.localhost' type='subscribe'/>\n"
+		  "clear alice/roster\nclear irc.localhost\n"
+		  "irc.localhost > <presence from='c@irc.localhost/full' to='alice@localhost' type='subscribed'/>\n"
+		  "alice/roster < <presence from='c@irc.localhost' type='subscribed'/>\n"
+		  "alice/roster < <iq type='set'/>\n"
+		  "alice/there -\n"
+		  "irc.localhost > <presence from='c@irc.localhost' to='alice@localhost' type='subscribe'/>\n"
+		  "alice/there < <presence from='c@irc.localhost' type='subscribe'/>\n"
+		  "alice/roster -\nalice/there -\n");
 	rh_free(&h);
 }
 
@@ -460,6 +689,67 @@ static void test_component_comes_back(void **state)
 	rh_free(&h);
 }
 
+/* PRES-15: contacts at a component that goes are unavailable, to those who saw them, each resource. */
+static void test_component_goes(void **state)
+{
+	struct rh *h = begin(2);
+
+	(void)state;
+	RH_RUN(h, "attach gw.localhost sm\nattach gw.localhost#2 sm\n"
+		  "login alice/a\nalice/a > <presence/>\nlogin bob/b\nbob/b > <presence/>\n"
+		  "alice/a > <presence to='+1@gw.localhost' type='subscribe'/>\n"
+		  "gw.localhost > <presence from='+1@gw.localhost' to='alice@localhost' type='subscribed'/>\n"
+		  "alice/a > <presence to='+2@gw.localhost' type='subscribe'/>\n"
+		  "gw.localhost > <presence from='+2@gw.localhost' to='alice@localhost' type='subscribed'/>\n"
+		  "settle\n"
+		  "gw.localhost > <presence from='+1@gw.localhost' to='alice@localhost'/>\n"
+		  "gw.localhost > <presence from='+1@gw.localhost/x' to='alice@localhost/a'/>\n"
+		  "gw.localhost > <presence from='+2@gw.localhost' to='alice@localhost'/>\n"
+		  "gw.localhost > <presence from='+2@gw.localhost' to='alice@localhost' type='unavailable'/>\n"
+		  /* no contact of his */
+		  "gw.localhost > <presence from='+1@gw.localhost' to='bob@localhost'/>\n"
+		  "settle\nclear alice/a\nclear bob/b\n"
+		  "detach gw.localhost#2\n"
+		  "alice/a -\n"
+		  "detach gw.localhost\n"
+		  "alice/a ~ <presence type='unavailable' from='+1@gw.localhost'/>\n"
+		  "alice/a ~ <presence type='unavailable' from='+1@gw.localhost/x'/>\n"
+		  "alice/a -\nbob/b -\n"
+		  "attach gw.localhost sm\n"
+		  "gw.localhost ~ <presence from='alice@localhost/a' to='+1@gw.localhost' type='probe'/>\n"
+		  "gw.localhost > <presence from='+1@gw.localhost' to='alice@localhost/a'/>\n"
+		  "alice/a < <presence from='+1@gw.localhost'/>\n"
+		  /* who is away does not see it */
+		  "alice/a > <presence type='unavailable'/>\nsettle\nclear alice/a\n"
+		  "alice/a > <presence/>\nsettle\nclear alice/a\n"
+		  "detach gw.localhost\n"
+		  "alice/a -\n");
+	rh_free(&h);
+}
+
+/* PRES-15: presence that waited for a commit when the component went is taken back, too. */
+static void test_component_goes_behind_a_commit(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "attach gw.localhost\n"
+		  "login alice/a\nalice/a > <presence/>\n"
+		  "alice/a > <presence to='+1@gw.localhost' type='subscribe'/>\n"
+		  "gw.localhost > <presence from='+1@gw.localhost' to='alice@localhost' type='subscribed'/>\n"
+		  "settle\nclear alice/a\n"
+		  "hold\n"
+		  "gw.localhost > <message from='+1@gw.localhost' to='+2@gw.localhost' type='chat' id='1'><body>x</body></message>\n"
+		  "gw.localhost > <presence from='+1@gw.localhost' to='alice@localhost'/>\n"
+		  "detach gw.localhost\n"
+		  "alice/a -\n"
+		  "release\n"
+		  "alice/a < <presence from='+1@gw.localhost'/>\n"
+		  "alice/a < <presence type='unavailable' from='+1@gw.localhost'/>\n"
+		  "alice/a -\n");
+	rh_free(&h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -468,15 +758,26 @@ int main(void)
 		cmocka_unit_test(test_every_row_two_workers),
 		cmocka_unit_test(test_preapproval),
 		cmocka_unit_test(test_broadcast),
+		cmocka_unit_test(test_only_subscribers),
+		cmocka_unit_test(test_component_asks_only_subscribers),
 		cmocka_unit_test(test_priority),
 		cmocka_unit_test(test_directed),
+		cmocka_unit_test(test_directed_once),
 		cmocka_unit_test(test_directed_is_bounded),
 		cmocka_unit_test(test_probe),
+		cmocka_unit_test(test_own_probe),
+		cmocka_unit_test(test_presence_to_the_bare_jid),
+		cmocka_unit_test(test_long_request),
+		cmocka_unit_test(test_subscribe_to_oneself),
+		cmocka_unit_test(test_approval_ends),
+		cmocka_unit_test(test_who_is_told),
 		cmocka_unit_test(test_request_waits),
 		cmocka_unit_test(test_subscription_waits_for_the_commit),
 		cmocka_unit_test(test_order_behind_a_commit),
 		cmocka_unit_test(test_unknown_domain),
 		cmocka_unit_test(test_component_comes_back),
+		cmocka_unit_test(test_component_goes),
+		cmocka_unit_test(test_component_goes_behind_a_commit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -116,6 +116,127 @@ static void test_long_names(void **state)
 	rh_free(&h);
 }
 
+/* ROST-3: up to 100 groups; what would break their list in the store becomes a space. */
+static void test_groups(void **state)
+{
+	struct rh *h = begin();
+	char *s = malloc(16384);
+
+	(void)state;
+	RH_RUN(h, "login alice/a\nalice/a > " GET("1") "\nalice/a < <iq type='result'/>\n");
+	for (unsigned groups = 100; groups <= 101; groups++) {
+		size_t n = (size_t)snprintf(s, 16384, "alice/a > <iq type='set' id='e'><query xmlns='jabber:iq:roster'><item jid='b@localhost'>");
+
+		for (unsigned i = 0; i < groups; i++)
+			n += (size_t)snprintf(s + n, 16384 - n, "<group>g%u</group>", i);
+		snprintf(s + n, 16384 - n, "</item></query></iq>\n");
+		RH_RUN(h, s);
+		if (groups == 100)
+			RH_RUN(h, "alice/a < " PUSH("<item jid='b@localhost'><group>g0</group><group>g99</group></item>") "\n"
+				  "alice/a < <iq type='result' id='e'/>\n");
+		else
+			RH_RUN(h, "alice/a < " ERROR("e", "not-acceptable") "\n");
+	}
+	free(s);
+	RH_RUN(h, "alice/a > " SET("2", "<item jid='b@localhost'><group>tab&#9;here</group><group>line&#10;here</group><group>return&#13;here</group></item>") "\n"
+		  "alice/a < " PUSH("<item jid='b@localhost'><group>tab here</group><group>line here</group><group>return here</group></item>") "\n"
+		  "alice/a < <iq type='result' id='2'/>\n");
+	rh_restart(h);
+	RH_RUN(h, "login alice/a\nalice/a > " GET("3") "\n"
+		  "alice/a < " RESULT("3", "<item jid='b@localhost'><group>tab here</group><group>line here</group><group>return here</group></item>") "\n");
+	rh_free(&h);
+}
+
+static unsigned stored_items(struct rh *h, const char *owner)
+{
+	struct store_roster_load l;
+	unsigned n;
+
+	rh_roster(h, owner, &l);
+	n = l.n_r;
+	store_op_fini(&l.op);
+	return n;
+}
+
+/* ROST-1, ROST-4: a pending request is no item; once it is refused nothing is left of it. */
+static void test_pending_is_no_item(void **state)
+{
+	struct rh *h = begin();
+
+	(void)state;
+	RH_RUN(h, "login alice/a\nlogin bob/b\n"
+		  "alice/a > " GET("1") "\nalice/a < <iq type='result'/>\n"
+		  "bob/b > <presence to='alice@localhost' type='subscribe'/>\n"
+		  "settle\n"
+		  "alice/a > " GET("2") "\n"
+		  "alice/a < <iq type='result' id='2'/>\n"
+		  "alice/a -\n");
+	assert_int_equal(stored_items(h, "alice@localhost"), 1);
+	rh_restart(h);
+	RH_RUN(h, "login alice/a\nalice/a > " GET("3") "\n");
+	RH_RUN(h, "alice/a ! " RESULT("3", "<item jid='bob@localhost'/>") "\n"
+		  "alice/a < <iq type='result' id='3'/>\n"
+		  "alice/a > " SET("4", "<item jid='bob@localhost' subscription='remove'/>") "\n"
+		  "alice/a < " ERROR("4", "item-not-found") "\n"
+		  "alice/a > <presence to='bob@localhost' type='unsubscribed'/>\n"
+		  "settle\n"
+		  "alice/a -\n");
+	assert_int_equal(stored_items(h, "alice@localhost"), 0);
+	assert_int_equal(user_find(&h->w[0], SL("alice@localhost"))->roster->n, 0);
+	rh_free(&h);
+}
+
+/* ROST-4: what the contact is told, in each state of the item. */
+static void test_remove_in_each_state(void **state)
+{
+	static const struct {
+		const char *jid;
+		unsigned sub;
+		bool ask, in, unsubscribe, unsubscribed, gone;
+	} cases[] = {
+		{ "n@irc.localhost", STORE_SUB_NONE, false, false, false, false, false },
+		{ "no@irc.localhost", STORE_SUB_NONE, true, false, true, false, false },
+		{ "ni@irc.localhost", STORE_SUB_NONE, false, true, false, true, false },
+		{ "t@irc.localhost", STORE_SUB_TO, false, false, true, false, false },
+		{ "ti@irc.localhost", STORE_SUB_TO, false, true, true, true, false },
+		{ "f@irc.localhost", STORE_SUB_FROM, false, false, false, true, true },
+		{ "fo@irc.localhost", STORE_SUB_FROM, true, false, true, true, true },
+		{ "b@irc.localhost", STORE_SUB_BOTH, false, false, true, true, true },
+	};
+	struct rh *h = begin();
+	char s[1024];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct store_roster_put p = { .op.kind = STORE_ROSTER_PUT, .owner = SL("alice@localhost") };
+
+		p.item = (struct store_roster_item){ .jid = sl_cstr(cases[i].jid),
+						     .subscription = (uint8_t)cases[i].sub,
+						     .in_roster = true,
+						     .ask = cases[i].ask,
+						     .pending_in = cases[i].in };
+		rh_put(h, &p);
+	}
+	RH_RUN(h, "attach irc.localhost\nlogin alice/a\nalice/a > <presence/>\nclear alice/a\nclear irc.localhost\n");
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		snprintf(s, sizeof(s),
+			 "alice/a > <iq type='set' id='r'><query xmlns='jabber:iq:roster'><item jid='%s' subscription='remove'/></query></iq>\n"
+			 "alice/a < <iq type='result' id='r'/>\n", cases[i].jid);
+		RH_RUN(h, s);
+		snprintf(s, sizeof(s), "irc.localhost %s <presence from='alice@localhost' to='%s' type='unsubscribe'/>\n",
+			 cases[i].unsubscribe ? "<" : "!", cases[i].jid);
+		RH_RUN(h, s);
+		snprintf(s, sizeof(s), "irc.localhost %s <presence from='alice@localhost' to='%s' type='unsubscribed'/>\n",
+			 cases[i].unsubscribed ? "<" : "!", cases[i].jid);
+		RH_RUN(h, s);
+		snprintf(s, sizeof(s), "irc.localhost %s <presence from='alice@localhost/a' to='%s' type='unavailable'/>\nirc.localhost -\n",
+			 cases[i].gone ? "<" : "!", cases[i].jid);
+		RH_RUN(h, s);
+	}
+	assert_int_equal(stored_items(h, "alice@localhost"), 0);
+	rh_free(&h);
+}
+
 /* ROST-6 */
 static void test_limit(void **state)
 {
@@ -225,6 +346,9 @@ int main(void)
 		cmocka_unit_test(test_set_and_get),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_long_names),
+		cmocka_unit_test(test_groups),
+		cmocka_unit_test(test_pending_is_no_item),
+		cmocka_unit_test(test_remove_in_each_state),
 		cmocka_unit_test(test_limit),
 		cmocka_unit_test(test_not_yours),
 		cmocka_unit_test(test_remove_ends_subscriptions),

@@ -157,6 +157,9 @@ static void test_full_jid(void **state)
 		  "alice/a < <iq from='bob@localhost/mute' type='result' id='q'/>\n"
 		  "alice/a > <iq to='bob@localhost/none' type='get' id='n'><query xmlns='jabber:iq:version'/></iq>\n"
 		  "alice/a < <iq from='bob@localhost/none' type='error' id='n'>" ERROR("service-unavailable") "</iq>\n"
+		  /* not by the account, which would answer this for its bare JID */
+		  "alice/a > <iq to='bob@localhost/none' type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>\n"
+		  "alice/a < <iq from='bob@localhost/none' type='error' id='p'>" ERROR("service-unavailable") "</iq>\n"
 		  "alice/a > <iq to='bob@localhost/none' type='result' id='n'/>\n"
 		  "alice/a -\nbob/neg -\nbob/mute -\n");
 	rh_free(&h);
@@ -221,9 +224,16 @@ static void test_malformed(void **state)
 		  "alice/a < <iq type='error' id='3'>" ERROR("bad-request") "</iq>\n"
 		  "alice/a > <iq to='localhost' type='get'><ping xmlns='urn:xmpp:ping'/></iq>\n"
 		  "alice/a < <iq type='error'>" ERROR("bad-request") "</iq>\n"
+		  "alice/a > <iq to='localhost' id='4'><ping xmlns='urn:xmpp:ping'/></iq>\n"
+		  "alice/a < <iq type='error' id='4'>" ERROR("bad-request") "</iq>\n"
 		  "alice/a > <presence type='strange'/>\n"
 		  "alice/a < <presence type='error'>" ERROR("bad-request") "</presence>\n"
-		  "alice/a -\n");
+		  "alice/a -\n"
+		  /* a component has no account that a missing address could mean */
+		  "attach irc.localhost\n"
+		  "irc.localhost > <message from='x@irc.localhost' id='5'><body>x</body></message>\n"
+		  "irc.localhost < <message type='error' id='5' to='x@irc.localhost'>" ERROR("bad-request") "</message>\n"
+		  "irc.localhost -\n");
 	rh_free(&h);
 }
 
@@ -335,6 +345,39 @@ static void test_waits_for_the_load(void **state)
 	rh_free(&h);
 }
 
+/* USER-1, USER-4: while the session's own user is loaded again, what it sends waits; and what waited behind the change
+ * that was not stored does not see it. */
+static void test_waits_for_its_own_load(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	h->readers = 2;
+	rh_restart(h);
+	RH_RUN(h, "attach irc.localhost\nlogin alice/a\n"
+		  "alice/a > <presence/>\nclear alice/a\n"
+		  "irc.localhost > <presence from='x@irc.localhost' to='alice@localhost' type='subscribe'/>\n"
+		  "clear alice/a\n"
+		  "fail 1\nhold count\n"
+		  "alice/a > <presence to='x@irc.localhost' type='subscribed' id='1'/>\n"
+		  "alice/a > <iq type='get' id='2'><query xmlns='jabber:iq:roster'/></iq>\n"
+		  "irc.localhost > <presence from='x@irc.localhost' to='alice@localhost' type='probe'/>\n"
+		  "irc.localhost > <presence from='x@irc.localhost' to='alice@localhost'/>\n"
+		  "settle\n"
+		  "alice/a > <iq type='get' id='3'><query xmlns='jabber:iq:roster'/></iq>\n"
+		  "alice/a -\nirc.localhost -\n"
+		  "release\n"
+		  "alice/a < <presence type='error' id='1'>" ERROR("internal-server-error") "</presence>\n"
+		  "alice/a < <iq type='error' id='2'>" ERROR("internal-server-error") "</iq>\n"
+		  "alice/a ~ <presence from='x@irc.localhost'/>\n"
+		  "alice/a ! <iq type='result' id='3'><query xmlns='jabber:iq:roster'><item/></query></iq>\n"
+		  "alice/a < <iq type='result' id='3'/>\n"
+		  "alice/a -\n"
+		  "irc.localhost < <presence from='alice@localhost' type='unsubscribed'/>\n"
+		  "irc.localhost -\n");
+	rh_free(&h);
+}
+
 /* USER-6: a user that nobody needs is forgotten; one with a session is not. */
 static void test_idle_users_go(void **state)
 {
@@ -411,6 +454,7 @@ int main(void)
 		cmocka_unit_test(test_session_limit),
 		cmocka_unit_test(test_accounts),
 		cmocka_unit_test(test_waits_for_the_load),
+		cmocka_unit_test(test_waits_for_its_own_load),
 		cmocka_unit_test(test_idle_users_go),
 		cmocka_unit_test(test_ids),
 	};

@@ -9,6 +9,8 @@
 #include "appliance/base/clock.h"
 #include "appliance/base/log.h"
 
+#define NAME_OCTETS_MAX 1024u
+
 struct put {
 	struct store_queue_put op;
 	struct entry *en;
@@ -394,11 +396,19 @@ static void take(struct out *o, struct stanza *st, const struct store_queue_entr
 	stanza_unref(&st);
 }
 
+/* MSG-12: what the queue keeps beside the text. */
+static bool names_too_long(const struct stanza *st, struct sl thread)
+{
+	return st->id.n > NAME_OCTETS_MAX || thread.n > NAME_OCTETS_MAX ||
+	       stanza_origin_id(st).n > NAME_OCTETS_MAX;
+}
+
 void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 {
 	struct sms_app *a = o->a;
 	struct xml_node *body = xml_child(st->root, NS_STANZA, SL("body")),
-			*thread = xml_child(st->root, NS_STANZA, SL("thread"));
+			*thread_node = xml_child(st->root, NS_STANZA, SL("thread"));
+	struct sl thread = thread_node ? xml_text(st->arena, thread_node) : SL_NULL;
 	char to[NUMBER_MAX];
 	struct err e = { 0 };
 	struct sl link = SL_NULL;
@@ -411,6 +421,10 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 	if (st->type == ST_GROUPCHAT || st->type == ST_HEADLINE) {
 		cond = "feature-not-implemented";
 		why = "Only chat messages can be sent to a telephone.";
+	} else if (names_too_long(st, thread)) {
+		cond = "policy-violation"; /* MSG-12 */
+		type = "modify";
+		why = "The id or the thread of this message is too long.";
 	} else if (number_normalise(&a->np, st->to.local, to, &e) < 0) {
 		cond = "item-not-found";
 		snprintf(text, sizeof(text), "This is no telephone number: %s.", e.text);
@@ -442,7 +456,7 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 		.to_number = sl_cstr(to),
 		.stanza_id = st->id,
 		.origin_id = stanza_origin_id(st),
-		.thread = thread ? xml_text(st->arena, thread) : SL_NULL,
+		.thread = thread,
 		.body = xml_text(st->arena, body),
 		.link = link,
 		.stamp_ms = now,

@@ -254,15 +254,24 @@ static unsigned wanted(const struct entry *en)
 	return n;
 }
 
+static bool any_room(const struct out *o)
+{
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++) {
+		const struct bearer *b = o->a->bearer[i];
+		if (b && bearer_room(b) > o->reserved[i])
+			return true;
+	}
+	return false;
+}
+
 static void pump(struct loop_task *t)
 {
 	struct out *o = container_of(t, struct out, pump);
 	struct sms_app *a = o->a;
 
 	LIST_FOREACH(it, tmp, &o->sending)
-	hand_over(LIST_ENTRY(it, struct entry, node));
-	LIST_FOREACH(it, tmp, &o->ready)
-	{
+		hand_over(LIST_ENTRY(it, struct entry, node));
+	LIST_FOREACH(it, tmp, &o->ready) {
 		struct entry *en = LIST_ENTRY(it, struct entry, node);
 		bool any = false;
 		struct bearer *b = app_route(a, en->q.to_number, en->q.link, &any);
@@ -272,6 +281,8 @@ static void pump(struct loop_task *t)
 			entry_set_where(en, AT_STALLED);
 			continue;
 		}
+		if (!b && !any_room(o))
+			break;
 		if (!b)
 			continue;
 		unsigned room = bearer_room(b), used = o->reserved[app_bearer_slot(a, b)],
@@ -311,8 +322,7 @@ static void part_accepted(struct entry *en, struct out_part *p, const struct par
 	p->changed = true;
 	p->message_id = arena_dup(en->arena, r->message_id);
 	buf_init(&key, 512);
-	if (p->key.n == 0 && en->bearer &&
-	    bearer_key(en->bearer, r->message_id, &key) == 0) {
+	if (p->key.n == 0 && en->bearer && bearer_key(en->bearer, r->message_id, &key) == 0) {
 		p->key = arena_dup(en->arena, buf_sl(&key));
 		if (p->key.n && htable_add(&en->out->keys, &p->by_key, hash_bytes(p->key)) < 0)
 			p->key = SL_NULL;
@@ -573,6 +583,16 @@ static bool key_match(const struct hnode *h, const void *key)
 unsigned out_open_parts(const struct out *o)
 {
 	return o->open;
+}
+
+bool out_settled(const struct out *o)
+{
+	for (struct hnode *h = htable_next(&o->by_id, NULL); h; h = htable_next(&o->by_id, h)) {
+		const struct entry *en = container_of(h, struct entry, by_id);
+		if (en->committing || en->q.state == STORE_Q_SUBMITTED)
+			return false;
+	}
+	return true;
 }
 
 bool out_has_key(const struct out *o, struct sl key)

@@ -112,7 +112,7 @@ struct store_op *outcome_receipt_op(struct sms_app *a, const struct store_queue_
 	int rc;
 
 	snprintf(event, sizeof(event), "q%llx.rcpt", (unsigned long long)q->id);
-	buf_init(&b, 65536);
+	buf_init(&b, COMPONENT_STANZA_MAX);
 	rc = head(&b, q->from_jid, q->to_jid, sl_cstr(event), NULL);
 	rc |= buf_add(&b, SL("<received xmlns='urn:xmpp:receipts' id='"));
 	rc |= xml_write_escaped(&b, q->stanza_id);
@@ -140,7 +140,7 @@ struct store_op *outcome_error_op(struct sms_app *a, const struct store_queue_en
 	int rc;
 
 	snprintf(event, sizeof(event), "q%llx.err", (unsigned long long)q->id);
-	buf_init(&b, 65536);
+	buf_init(&b, COMPONENT_STANZA_MAX);
 	rc = head(&b, q->from_jid, q->to_jid, q->stanza_id, "error");
 	rc |= error_body(&b, condition, type, text);
 	rc |= origin(&b, sl_cstr(event));
@@ -181,7 +181,7 @@ void outcome_refuse(struct sms_app *a, const struct stanza *st, struct sl key,
 		snprintf(name, sizeof(name), "r%.*s", SLARG(key));
 	else
 		snprintf(name, sizeof(name), "r%llx", (unsigned long long)ids_next(&a->ids));
-	buf_init(&b, 65536);
+	buf_init(&b, COMPONENT_STANZA_MAX);
 	rc = head(&b, st->from.full, st->to.full, st->id, "error");
 	rc |= error_body(&b, condition, type, text);
 	rc |= origin(&b, sl_cstr(name));

@@ -69,21 +69,24 @@ static const char *header_host(struct c2s *c, const struct xml_node *root)
 	return NULL;
 }
 
-/* 4.7.1: who is logged in, if it says at all. */
+/* 4.7.1: whose stream it is, if it says. Before the login that is not known, and there are clients
+ * that name their host here; after it, the name of somebody else is refused. */
 static const char *header_from(const struct c2s *c, const struct xml_node *root)
 {
 	struct sl from = xml_attr(root, SL("from"));
 	struct arena *a;
 	struct jid j;
-	bool ok;
+	bool other;
 
-	if (from.n == 0)
+	if (from.n == 0 || !c->bare)
 		return NULL;
 	a = arena_new(512, 16384);
-	ok = a && jid_parse(a, from, &j, NULL) == 0 && j.local.n &&
-	     sl_eq(j.domain, c->st.host->name) && (!c->bare || sl_eq(j.bare, sl_cstr(c->bare)));
+	if (!a)
+		return "resource-constraint";
+	other = jid_parse(a, from, &j, NULL) == 0 && j.local.n &&
+		!sl_eq(j.bare, sl_cstr(c->bare));
 	arena_free(&a);
-	return ok ? NULL : "invalid-from";
+	return other ? "invalid-from" : NULL;
 }
 
 static int on_open(void *self, const struct xml_node *root, struct sl content_ns)
@@ -251,6 +254,7 @@ static const struct stream_kind c2s_kind = {
 	.end = end,
 	.overflow = overflow,
 	.drop = drop,
+	.rated = true,
 };
 
 /* ---- life

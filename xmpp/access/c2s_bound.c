@@ -302,6 +302,8 @@ static int sm_nonza(struct c2s *c, struct arena *a_take, struct xml_node *n)
 		c2s_fail(c, error, SL_NULL, buf_sl(&extra));
 	buf_free(&extra);
 	arena_free(&a_take);
+	if (c->st.f.state == C2S_BOUND && stream_over_rate(&c->st, 1))
+		return XML_PAUSE;
 	return c2s_verdict(c);
 }
 

@@ -506,7 +506,9 @@ static void replace_older(struct comp *c)
 static int session_new(struct comp *c, struct asession **as_r)
 {
 	replace_older(c);
-	xml_stream_set_limits(c->st.xml, &c->st.cfg->lim.component);
+	xml_stream_set_limits(c->st.xml, c->st.port == ACCESS_COMPONENT_UNIX
+						 ? &c->st.cfg->lim.own
+						 : &c->st.cfg->lim.component);
 	if (as_new(&c->st, c->st.host->name, true, as_r) == 0) {
 		(*as_r)->mechanism = c->mechanism;
 		return 0;

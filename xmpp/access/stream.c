@@ -71,6 +71,10 @@ static void fed(struct stream *s, int rc, const struct err *e)
 			s->kind->paused(s);
 	} else if (rc < 0) {
 		s->kind->xml_error(s, e->clause ? e->clause : "undefined-condition", e->text);
+	} else if (s->kind->rated && s->as && s->conn && stream_over_rate(s, 0)) {
+		/* Octets that complete no stanza count as well. */
+		s->paused = true;
+		conn_read_pause(s->conn);
 	}
 }
 

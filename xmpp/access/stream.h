@@ -40,6 +40,7 @@ struct stream_kind {
 	void (*drained)(struct stream *s);
 	/* It finds no worker any more: free it without callbacks. Required. */
 	void (*drop)(struct stream *s);
+	bool rated; /* the rate limits apply once a session is bound */
 };
 
 #define STREAM_ID_OCTETS 20u

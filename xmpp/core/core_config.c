@@ -23,6 +23,7 @@
 #define COMPONENT_NODES 16384u
 #define DAY_S           86400
 #define WARN_DAYS       14
+#define OWN_SLACK       (64u << 10)
 
 static struct xml_limits xml_limits_of(const struct config *cfg, uint32_t octets, uint32_t nodes)
 {
@@ -37,6 +38,8 @@ static void limits_from(const struct config *cfg, struct core_limits *l)
 	l->preauth = xml_limits_of(cfg, cfg->limits.preauth_stanza_octets, PREAUTH_NODES);
 	l->bound = xml_limits_of(cfg, cfg->limits.stanza_octets, BOUND_NODES);
 	l->component = xml_limits_of(cfg, cfg->limits.component_stanza_octets, COMPONENT_NODES);
+	l->own = l->component;
+	l->own.stanza_octets += OWN_SLACK;
 	l->conns = cfg->limits.connections;
 	l->conns_per_addr = cfg->limits.connections_per_address;
 	l->unauth_s = cfg->limits.unauthenticated_seconds;

@@ -101,8 +101,6 @@ static enum fate message_fate(struct user *u, const struct item *it)
 										   : ST_NORMAL;
 	bool some = top_priority(u) >= 0, bare = jid_is_bare(&it->st->to);
 
-	if (it->st->type == ST_ERROR)
-		type = ST_ERROR;
 	/* DELIV-8: the outcome that a sender waits for reaches another session of his, or waits for
 	 * the next. */
 	if (it->mail_id && (type == ST_ERROR || domain_has_custody(u->w, it->st->from.domain)) &&
@@ -152,6 +150,13 @@ static int presence_in(struct user *u, struct stanza *st)
 	return SVC_PASS;
 }
 
+static void presence_passed(struct user *u, const struct stanza *st)
+{
+	for (const struct service *const *s = u->w->services->list; *s; s++)
+		if ((*s)->presence_passed)
+			(*s)->presence_passed(u, st);
+}
+
 static void deliver_presence(struct user *u, struct item *it)
 {
 	struct stanza *st = it->st;
@@ -160,6 +165,7 @@ static void deliver_presence(struct user *u, struct item *it)
 	if (st->to.resource.n &&
 	    (st->type == ST_NONE || st->type == ST_UNAVAILABLE || st->type == ST_ERROR)) {
 		s = user_session(u, st->to.resource);
+		presence_passed(u, st);
 		if (s)
 			session_send(s, st, SL_NULL);
 	} else {
@@ -316,8 +322,7 @@ static void undelivered_message(struct session *s, struct stanza *st)
 	struct user *u = s->user;
 	struct item it = { .st = stanza_ref(st) };
 
-	if (st->type == ST_ERROR || st->type == ST_GROUPCHAT || st->type == ST_HEADLINE ||
-	    !stanza_promises(st))
+	if (!stanza_promises(st))
 		item_free(&it);
 	else if (!deliver_bare(u, &it, SL_NULL, false))
 		mail_offline(u, &it);

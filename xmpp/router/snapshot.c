@@ -39,6 +39,7 @@ static const struct core_limits default_limits = {
 	.preauth = { .stanza_octets = 16384, .depth = 16, .attrs = 32, .nodes = 256 },
 	.bound = { .stanza_octets = 262144, .depth = 64, .attrs = 64, .nodes = 8192 },
 	.component = { .stanza_octets = 524288, .depth = 64, .attrs = 64, .nodes = 16384 },
+	.own = { .stanza_octets = 589824, .depth = 64, .attrs = 64, .nodes = 16384 },
 	.conns_per_addr = 1000,
 	.unauth_s = 30,
 	.auth_failures = 5,

@@ -31,7 +31,8 @@ enum {
 	CORE_MSG_SNAPSHOT,  /* core: new configuration or domain table */
 	CORE_MSG_ACCOUNT,   /* user.c: an account was made, changed or removed */
 	CORE_MSG_EXPIRED,   /* expire.c: a row of an owner of this worker expired */
-	CORE_MSG_COMPONENT, /* component.c: a component's first stream is up */
+	CORE_MSG_COMPONENT, /* component.c: a component's first stream is up, or its last one gone
+			     */
 };
 
 /* What the operator set, as one immutable, reference-counted snapshot that all workers share; made
@@ -39,6 +40,7 @@ enum {
 struct core_limits {
 	struct xml_limits preauth, bound,
 		component; /* stanza size before and after login, on component streams */
+	struct xml_limits own; /* of our translators: room for what they say about a stanza */
 	uint32_t conns; /* of all listeners together; 0: no limit */
 	uint32_t conns_per_addr;
 	uint32_t unauth_s;                  /* seconds until a login must be complete */

@@ -213,6 +213,17 @@ static void to_sessions(struct user *u, struct stanza *st, bool interested)
 	}
 }
 
+/* Behind a change that was not stored (USER-4): the roster in memory is wrong until it is loaded
+ * again. Presence comes again then; who asked for the roster asks again. */
+static void call_later(struct user *u, struct out *o)
+{
+	if (o->st->kind == STANZA_PRESENCE)
+		route_item(u->w, (struct item){ .st = stanza_ref(o->st) });
+	else
+		route_error(u->w, o->st, SC_INTERNAL_SERVER_ERROR,
+			    SL("a change before it could not be stored"));
+}
+
 static void perform(struct change *c, struct out *o)
 {
 	struct user *u = c->u;
@@ -242,7 +253,10 @@ static void perform(struct change *c, struct out *o)
 		presence_send_gone(u, o->jid);
 		break;
 	case CH_CALL:
-		o->fn(u, o->st);
+		if (u->roster->broken)
+			call_later(u, o);
+		else
+			o->fn(u, o->st);
 		break;
 	case CH_ITEM:
 		route_item(u->w, o->it);

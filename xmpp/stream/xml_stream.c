@@ -14,7 +14,7 @@
 #define PIECE_OCTETS 4096u       /* given to expat at once: bounds its buffer */
 #define KEEP_ODD     (16u << 10) /* a parser with more names than that is not kept as a spare */
 #define ONE_OCTETS   (16u << 20) /* xml_parse_one */
-#define ONE_DEPTH    512u
+#define ONE_DEPTH    1024u /* limits.depth is at most 1000 */
 
 /* In Debian 12 the symbol is there but, depending on the revision, not its prototype; older ones
  * have neither. */

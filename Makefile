@@ -32,8 +32,9 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables --no-print-directory
 .DEFAULT_GOAL := all
 unexport CDPATH GREP_OPTIONS
 
+# One name for one folder, as it is in every command line: another one would build all anew.
 O ?= build
-override O := $(patsubst %/,%,$(O))
+override O := $(patsubst $(CURDIR)/%,%,$(abspath $(O)))
 ifeq ($(abspath $(O)),$(CURDIR))
 $(error O=$(O) is the source tree itself)
 endif

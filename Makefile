@@ -402,7 +402,8 @@ endif # need-config
 #:   make lint                include graph, shape of functions, banned calls, newer flags
 #:   make test-crash          the crash and power-cut tests, long
 #:   make bench               our figures beside those of other servers (T=pairs PEERS=tandem SCALE=5)
-#:   make check-kconfig       Kconfig lint, every defconfig, N=2 random configurations (SEED=)
+#:   make check-kconfig       Kconfig lint, every defconfig, the lab's without each option,
+#:                            N=2 random configurations (SEED=)
 #:   make check-as4           what we use is not newer than Red Hat Enterprise Linux AS 4
 #: Configuration (in $(O)/.config; made from lab_defconfig when there is none)
 #:   make menuconfig | nconfig | oldconfig | olddefconfig

@@ -346,9 +346,12 @@ $(addsuffix .so,$(addprefix $(B)/,$(shims))): $(B)/%.so: %.c $(B)/.stamp-cc $(B)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(cppflags) $(cflags) -fPIC -shared -MMD -MP -MF $(@:.so=.d) -o $@ $< -ldl
 
-.PHONY: all objects unit-tests tsan-tests fuzz-tests test-programs list-unit list-tsan list-fuzz \
+.PHONY: all prepare objects unit-tests tsan-tests fuzz-tests test-programs list-unit list-tsan list-fuzz \
 	list-objects list-build
 all: $(lib) $(addprefix $(B)/,$(programs)) $(if $(variant),,$(O)/compile_commands.json)
+# As a first step of something else: says nothing when there is nothing to do.
+prepare: all
+	@:
 objects: $(addprefix $(B)/obj/,$(lib-objs) $(main-objs))
 unit-tests: $(addprefix $(B)/,$(unit-names))
 tsan-tests: $(addprefix $(B)/,$(tsan-names))
@@ -438,7 +441,7 @@ bench-deps:
 
 # The script replaces the shell, so that Ctrl-C reaches it.
 run: run-deps
-	+$(Q)$(sub-make) all
+	+$(Q)$(sub-make) prepare
 	@exec env RUN_DIR='$(RUN_DIR)' PORT_BASE='$(PORT_BASE)' C2S_TLS='$(C2S_TLS)' BUILD='$(B)' \
 		sh appliance/run.sh
 

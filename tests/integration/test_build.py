@@ -34,6 +34,7 @@ def test_nothing_to_do_is_quick(goal):
         p = make("O=" + BUILD, goal)
         best = min(best, time.monotonic() - start)
     assert best < 1, "%s took %.1f s" % (goal, best)
+    assert not make("O=" + BUILD, "prepare").stdout
     assert goal != "all" or "Nothing to be done" in p.stdout
     assert goal != "deps" or not p.stdout
 

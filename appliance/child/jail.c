@@ -22,6 +22,7 @@
 
 /* What a predecessor may take to commit and exit. */
 #define LOCK_WAIT_MS 20000
+#define LOCK_TELL_MS 500
 #define LOCK_STEP_MS 20
 
 static const char *who_name(enum config_who who)
@@ -137,6 +138,9 @@ static int wait_lock(int fd, const char *path, struct err *e)
 				e, E_BUSY, NULL,
 				"%s is in use: does a second Tandem run with this state_dir?",
 				path);
+		if (waited_ms == LOCK_TELL_MS)
+			log_ev(LOG_L_WARN, "jail.lock.wait", KC("path", path),
+			       KI("seconds", LOCK_WAIT_MS / 1000));
 		poll(NULL, 0, LOCK_STEP_MS);
 	}
 	return 0;

@@ -1,4 +1,5 @@
 """What "make run" promises (appliance/run.sh)."""
+import fcntl
 import json
 import os
 import re
@@ -273,6 +274,23 @@ def test_expired_certificate_is_told():
         assert "ev=certificate.expired host=localhost days_ago=1" in t.log_text()
         p = t.ctl("config", "check", t.config_path(), check=False)
         assert p.returncode == 0 and "has expired" in p.stderr
+    finally:
+        t.stop()
+
+
+def test_state_folder_that_is_in_use():
+    """Who still has it is waited for, and the log says so."""
+    t = Tandem()
+    folder = os.path.join(t.dir, "state", "core")
+    os.makedirs(folder, 0o755)
+    try:
+        with open(os.path.join(folder, "lock"), "w") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            t.spawn()
+            wait_for(lambda: os.path.exists(os.path.join(t.dir, "tandem.log")) and
+                     "ev=jail.lock.wait" in t.log_text(), "the word that it waits", 30)
+            assert "ev=child.failed" not in t.log_text() and not t.output()
+        t.process.until(t.ready, "Tandem once it is free", 30)
     finally:
         t.stop()
 

@@ -48,7 +48,7 @@ struct store {
 	struct bus *bus;
 	struct store_conn *conn;
 	pthread_t writer;
-	bool writer_runs;
+	bool writer_runs, closed;
 	unsigned readers_run;
 	uint64_t logged_ms; /* writer only */
 
@@ -558,6 +558,14 @@ static void stop_threads(struct store *s)
 		pthread_join(s->reader[i].thread, NULL);
 }
 
+void store_close(struct store *s)
+{
+	if (!s || s->closed)
+		return;
+	s->closed = true;
+	stop_threads(s);
+}
+
 void store_free(struct store **sp)
 {
 	struct store *s = *sp;
@@ -565,7 +573,7 @@ void store_free(struct store **sp)
 	*sp = NULL;
 	if (!s)
 		return;
-	stop_threads(s);
+	store_close(s);
 	for (unsigned i = 0; i < s->cfg.readers; i++)
 		if (s->reader[i].conn)
 			s->engine->close(&s->reader[i].conn);

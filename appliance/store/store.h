@@ -55,8 +55,11 @@ struct store_cfg {
  * damaged or not ours. Call it before the workers run (it sets the bus's handler); relative paths
  * are fine, also after chroot. */
 int store_new(const struct store_cfg *cfg, struct bus *bus, struct store **s_r, struct err *e);
-/* Commits what was submitted, stops the threads, closes. Unanswered operations are answered
- * E_CLOSED by the next loop turns, or their msg.free is called if the bus is gone. */
+/* Commits what was submitted and stops the threads. Unanswered operations, and those that are
+ * submitted later, are answered E_CLOSED by the next loop turns, or their msg.free is called if the
+ * bus is gone. So who takes the last answers may still submit. May be NULL. */
+void store_close(struct store *s);
+/* Closes it, if it is not; then nobody may submit. */
 void store_free(struct store **s);
 
 enum store_kind {

@@ -445,7 +445,7 @@ static void fake_free(struct fake *f)
 static void stop(struct rh *h)
 {
 	gate_set(false, 0);
-	store_free(&h->store);
+	store_close(h->store);
 	for (unsigned t = 0; t < 5; t++)
 		rh_turn(h, 0);
 	for (unsigned i = 0; i < h->nworkers; i++) {
@@ -456,6 +456,7 @@ static void stop(struct rh *h)
 		bus_enter(h->bus, (uint16_t)i);
 		bus_detach(h->bus, (uint16_t)i);
 	}
+	store_free(&h->store);
 	bus_free(&h->bus);
 	for (unsigned i = 0; i < h->nworkers; i++)
 		loop_free(&h->loop[i]);

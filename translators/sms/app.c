@@ -492,7 +492,7 @@ void app_finish(struct sms_app *a)
 	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
 		if (a->bearer[i])
 			bearer_drop(a, i);
-	store_free(&a->store);
+	store_close(a->store);
 	for (int i = 0; a->loop && i < 10; i++)
 		loop_turn(a->loop, 0);
 	component_free(&a->core);
@@ -504,6 +504,7 @@ void app_finish(struct sms_app *a)
 	outbox_free(&a->outbox);
 	numbers_free(&a->numbers);
 	quota_free(&a->quota);
+	store_free(&a->store);
 	if (a->resolver)
 		resolver_free(&a->resolver);
 	loop_timer_clear(&a->purge_timer);

@@ -390,7 +390,7 @@ static void fragment(struct in *in, struct bearer *b, const struct sms_in *m, ui
 	store_submit(in->a->store, &f->op.op);
 }
 
-/* MO-3: groups whose first fragment is older than the waiting time; and at the start, those that
+/* MO-3: groups whose last fragment is older than the waiting time; and at the start, those that
  * are complete. */
 static void swept(struct store_op *op)
 {

@@ -525,6 +525,46 @@ static void test_out_and_receipt(void **state)
 		turns(1);
 	assert_int_equal(fake.nanswers, 2);
 	assert_int_equal(occurrences("type='error'"), 0);
+	restart(); /* what the core has acknowledged is not sent again */
+	turns(20);
+	assert_int_equal(occurrences("<received "), 0);
+}
+
+/* CUST-9: on a new stream all is sent again, also without a restart. */
+static void test_outbox_on_a_new_stream(void **state)
+{
+	UNUSED(state);
+	say_message("52", "s2", "+15550109", "x");
+	wait_parts(1);
+	outcome(0, PART_ACCEPTED, "56");
+	turns(5);
+	receipt("fake\n56", RECEIPT_DELIVERED, 1);
+	core_expect("id='s2'/>");
+	core.restarts = 0;
+	conn_kill(core.conn);
+	turns(5);
+	for (int i = 0; i < 600 && !core.up; i++)
+		loop_turn(app->loop, 5);
+	core_expect("<received xmlns='urn:xmpp:receipts' id='s2'/>");
+}
+
+/* An id that the outbox has already: the stanza gets another. */
+static void test_outbox_id_is_taken(void **state)
+{
+	UNUSED(state);
+	freeze();
+	for (unsigned i = 0; i < 2; i++) {
+		struct sms_in m = { .from = SL("+15550199"), .to = SL("+15550001"),
+				    .body = { GSM_ENC_7BIT, i ? SL("two") : SL("one"), { 0 } } };
+		uint64_t before = app->ids.last;
+
+		fake.ops->on_message(fake.arg, &fake, &m, i);
+		wait_answers(i + 1);
+		assert_int_equal(fake.answer[i].rc, 0);
+		core_expect(i ? "<body>two</body>" : "<body>one</body>");
+		app->ids.last = before > (clock_wall_ms() << 20) - 1 ? before : (clock_wall_ms() << 20) - 1;
+	}
+	assert_int_equal(occurrences("<body>"), 2);
 }
 
 static void test_receipt_before_response(void **state)
@@ -826,7 +866,7 @@ static void test_text_that_is_no_xml(void **state)
 	struct sms_receipt r = { .key = { SL("fake\n66") },
 				 .nkeys = 1,
 				 .state = RECEIPT_FAILED,
-				 .text = "error \001\xff." };
+				 .text = "error \001\xff.\xef\xbf\xbf." };
 
 	UNUSED(state);
 	say_message("74", "f4", "+15550112", "x");
@@ -834,7 +874,7 @@ static void test_text_that_is_no_xml(void **state)
 	outcome(0, PART_ACCEPTED, "66");
 	turns(5);
 	fake.ops->on_receipt(fake.arg, &fake, &r, 1);
-	core_expect("error \xef\xbf\xbd?.");
+	core_expect("error \xef\xbf\xbd?.???.");
 }
 
 /* MSG-4, MSG-5: a message that nobody took in time, and the sender hears of it. */
@@ -1488,6 +1528,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_crash_between_submit_and_answer, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(test_outbox_survives, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_outbox_on_a_new_stream, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_outbox_id_is_taken, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_long, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_multipart_receipts, set_up, tear_down),

@@ -14,11 +14,14 @@
 # Under tests/ the same words make test programs and libtandem-test.a; tests/Kbuild lists the rest.
 #
 # Everything that is made goes below $(O) (default: build).  $(O)/.config is the configuration and
-# is shared by all variants; SAN=asan|tsan|fuzz and CC=clang build in folders of their own:
+# is shared by all variants; SAN=asan|tsan and CC=clang build in folders of their own:
 #
 #	build/			gcc		build/clang/		clang
 #	build/asan-gcc/		gcc, ASan+UBSan	build/asan-clang/	clang, ASan+UBSan
-#	build/tsan-gcc/		gcc, TSan	build/fuzz-clang/	clang, libFuzzer+ASan+UBSan
+#	build/tsan-gcc/		gcc, TSan
+#
+# clang's ASan objects carry libFuzzer's coverage counters too, so that the fuzz targets need no
+# variant of their own; SAN=fuzz is another word for SAN=asan CC=clang.
 
 VERSION := 0.1.0
 
@@ -51,13 +54,17 @@ ifneq ($(filter-out asan tsan fuzz,$(SAN)),)
 $(error SAN=$(SAN): asan, tsan and fuzz are known)
 endif
 # Only clang has libFuzzer.
-ifeq ($(SAN)$(findstring clang,$(notdir $(lastword $(CC)))),fuzz)
+ifeq ($(SAN),fuzz)
+override SAN := asan
+ifeq ($(findstring clang,$(notdir $(lastword $(CC)))),)
 override CC := clang
+endif
 endif
 
 comma := ,
 cc-name := $(notdir $(lastword $(CC)))
 cc-is-clang := $(findstring clang,$(cc-name))
+has-fuzzer := $(and $(cc-is-clang),$(filter asan,$(SAN)))
 variant := $(if $(SAN),$(SAN)-$(cc-name),$(filter-out gcc cc,$(cc-name)))
 B := $(O)$(if $(variant),/$(variant))
 
@@ -216,7 +223,7 @@ fuzz-names := $(basename $(fuzz-srcs))
 main-objs := $(foreach p,$(programs),$($(p)-main))
 test-main-objs := $(foreach p,$(test-programs),$($(p)-main))
 all-objs := $(sort $(lib-objs) $(main-objs) $(test-objs) $(test-main-objs) \
-	$(addsuffix .o,$(unit-names) $(if $(filter fuzz,$(SAN)),$(fuzz-names))))
+	$(addsuffix .o,$(unit-names) $(if $(has-fuzzer),$(fuzz-names))))
 
 # --- flags ----------------------------------------------------------------------------------------
 
@@ -241,15 +248,14 @@ endif
 # A RHEL 4 loader knows no GNU_HASH section: hash-style=both keeps the old table beside it.
 ldflags := -pie -pthread -Wl,-z,relro,-z,now -Wl,--as-needed -Wl,--hash-style=both
 
-optimize := $(if $(SAN),-O1 -fno-omit-frame-pointer,-O2) -g
+# Reports of a sanitizer name functions, files and lines: -g1 has these and is made faster.
+optimize := $(if $(SAN),-O1 -fno-omit-frame-pointer -g1,-O2 -g)
 ifeq ($(SAN),asan)
-sanitize := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+sanitize := -fsanitize=$(if $(has-fuzzer),fuzzer-no-link$(comma))address,undefined \
+	-fno-sanitize-recover=undefined
 endif
 ifeq ($(SAN),tsan)
 sanitize := -fsanitize=thread
-endif
-ifeq ($(SAN),fuzz)
-sanitize := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 endif
 # gcc sees phantom uninitialised variables through the sanitizers' instrumentation.
 ifneq ($(SAN),)

@@ -3,7 +3,7 @@
 #
 # From the environment: RUN_DIR (run), PORT_BASE (5222, 5223 and 5347; N means N, N+1, N+2), C2S_TLS
 # (required; optional lets plain clients in), BUILD (build): where the programs are. What is in RUN_DIR stays:
-# the second start has the same data. RUN_DIR/extra.conf is yours and is appended to the configuration.
+# the second start has the same data. RUN_DIR/extra.conf is yours: what it sets counts, not what stands here.
 set -u
 umask 077
 
@@ -27,6 +27,7 @@ required | optional) ;;
 *) echo "make run: C2S_TLS=$tls: required or optional are possible" >&2; exit 2 ;;
 esac
 
+here=$(cd "$(dirname "$0")" && pwd) || exit 1
 bin=$(cd "$bin" && pwd) || exit 1
 mkdir -p "$dir" || { echo "make run: cannot make $dir" >&2; exit 1; }
 dir=$(cd "$dir" && pwd) || exit 1
@@ -76,8 +77,17 @@ listen() {
 	fi
 }
 
-cat >"$dir/tandem.conf" <<END || leave 1
-# Written by make run at each start. Your own settings: extra.conf, which is appended.
+# A second start in a folder that is in use must not touch it.
+if ctl status >/dev/null 2>&1; then
+	echo "make run: a Tandem is running in $dir already; another one: make run RUN_DIR=DIR PORT_BASE=20000" >&2
+	leave 1
+fi
+
+extra=$dir/extra.conf
+[ -f "$extra" ] || extra=/dev/null
+awk -f "$here/run-extra.awk" "$extra" - >"$dir/tandem.conf" <<END || leave 1
+# Written by make run at each start. Your own settings: extra.conf, which is appended; what is set
+# there is left out here.
 state_dir = "$state/state"
 control_socket = "$state/control"
 host "localhost" {
@@ -108,15 +118,11 @@ handset "+15550102" { behaviour = silent }
 handset "+15550103" { behaviour = refuse }
 handset "+15550104" { behaviour = absent }
 END
-[ -f "$dir/extra.conf" ] && cat "$dir/extra.conf" >>"$dir/tandem.conf"
+cat "$extra" >>"$dir/tandem.conf" || leave 1
 "$bin/tandemctl" config check "$dir/tandem.conf" >/dev/null || leave 1
 
 # --- start ---------------------------------------------------------------------------------------
 
-if ctl status >/dev/null 2>&1; then
-	echo "make run: a Tandem is running in $dir already; another one: make run RUN_DIR=DIR PORT_BASE=20000" >&2
-	leave 1
-fi
 log=$dir/tandem.log
 : >>"$log"
 size=$(wc -c <"$log")

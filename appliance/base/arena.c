@@ -153,3 +153,8 @@ size_t arena_used(const struct arena *a)
 {
 	return a->used;
 }
+
+bool arena_may_hold(const struct arena *a, size_t n)
+{
+	return n <= (size_t)(a->end - a->cur) || n + ALIGN <= a->cap - a->total;
+}

@@ -140,16 +140,39 @@ const char *e_name(int code)
 	return e_names[-code];
 }
 
-int err_set(struct err *e, int code, const char *clause, const char *fmt, ...)
+/* A text that did not fit ends after a whole word, and shows that it was cut. */
+static void err_cut(struct err *e)
+{
+	static const char mark[] = " ...";
+	size_t n = sizeof(e->text) - sizeof(mark), word = n;
+
+	while (word > n / 2 && e->text[word] != ' ')
+		word--;
+	if (word > n / 2)
+		n = word;
+	else
+		while (n > n / 2 && ((unsigned char)e->text[n] & 0xc0) == 0x80)
+			n--;
+	memcpy(e->text + n, mark, sizeof(mark));
+}
+
+int err_vset(struct err *e, int code, const char *clause, const char *fmt, va_list ap)
 {
 	if (!e)
 		return code;
-	va_list ap;
-
 	e->code = code;
 	e->clause = clause;
+	if (vsnprintf(e->text, sizeof(e->text), fmt, ap) >= (int)sizeof(e->text))
+		err_cut(e);
+	return code;
+}
+
+int err_set(struct err *e, int code, const char *clause, const char *fmt, ...)
+{
+	va_list ap;
+
 	va_start(ap, fmt);
-	vsnprintf(e->text, sizeof(e->text), fmt, ap);
+	err_vset(e, code, clause, fmt, ap);
 	va_end(ap);
 	return code;
 }
@@ -168,7 +191,9 @@ int err_errno(struct err *e, int code, const char *fmt, ...)
 	int n = vsnprintf(e->text, sizeof(e->text), fmt, ap);
 	va_end(ap);
 	if (n >= 0 && (size_t)n < sizeof(e->text))
-		snprintf(e->text + n, sizeof(e->text) - (size_t)n, ": %s", strerror(saved));
+		n += snprintf(e->text + n, sizeof(e->text) - (size_t)n, ": %s", strerror(saved));
+	if (n >= (int)sizeof(e->text))
+		err_cut(e);
 	errno = saved;
 	return code;
 }

@@ -9,6 +9,7 @@
 #ifndef TANDEM_BASE_BASE_H
 #define TANDEM_BASE_BASE_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -111,11 +112,11 @@ enum {
 /* Stable lower-case name of a code, for logs ("toobig"); "ok" for 0, "unknown" otherwise. */
 const char *e_name(int code);
 
-#define ERR_TEXT_MAX 192
+#define ERR_TEXT_MAX 512
 
 /* Filled by the call that fails; may be passed as NULL. Text is for a person: what is wrong and,
- * where possible, what to do. clause names the spec clause or rule ("RFC 6120 4.9.3.1"), may be
- * NULL. */
+ * where possible, what to do; one that does not fit ends after a whole word and " ...".
+ * clause names the spec clause or rule ("RFC 6120 4.9.3.1"), may be NULL. */
 struct err {
 	int code;
 	const char *clause;
@@ -125,6 +126,8 @@ struct err {
 /* Set *e (if any) and return code, so that `return err_set(e, E_SYNTAX, NULL, "...")` reads well.
  */
 int err_set(struct err *e, int code, const char *clause, const char *fmt, ...) PRINTF_LIKE(4, 5);
+int err_vset(struct err *e, int code, const char *clause, const char *fmt, va_list ap)
+	PRINTF_LIKE(4, 0);
 /* The same with strerror(errno) appended. */
 int err_errno(struct err *e, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 

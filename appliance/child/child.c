@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -102,13 +103,13 @@ void child_answer(struct child_req *r, json_t *result)
 
 void child_fail(struct child_req *r, int code, const char *fmt, ...)
 {
-	char text[512];
+	struct err e;
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	err_vset(&e, code, NULL, fmt, ap);
 	va_end(ap);
-	answer(r->c, r->id, frame_error(r->id, code, text));
+	answer(r->c, r->id, frame_error(r->id, code, e.text));
 	req_end(r);
 }
 
@@ -433,6 +434,17 @@ static struct child *child_new(const struct child_def *def, void *self)
 	return c;
 }
 
+/* As many descriptors as we may have: the usual limit (1024) is the one of a program for people. */
+static void raise_fd_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur != r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r); /* if that fails, fewer have to do */
+	}
+}
+
 int child_start(const struct child_def *def, void *self, struct child **c_r, struct err *e)
 {
 	struct child *c;
@@ -441,6 +453,7 @@ int child_start(const struct child_def *def, void *self, struct child **c_r, str
 
 	frame_init();
 	log_open(def->name, false);
+	raise_fd_limit();
 	rc = check_fd(def->name, e);
 	if (rc < 0)
 		return rc;

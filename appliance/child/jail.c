@@ -67,22 +67,22 @@ static int give_folder(const char *dir, uint32_t uid, uint32_t gid, struct err *
 	struct stat st;
 
 	if (lstat(dir, &st) < 0)
-		return err_errno(e, E_IO, "%.100s", dir);
+		return err_errno(e, E_IO, "%s", dir);
 	if (!S_ISDIR(st.st_mode))
-		return err_set(e, E_IO, NULL, "%.100s is not a folder", dir);
+		return err_set(e, E_IO, NULL, "%s is not a folder", dir);
 	if (geteuid() != 0 || st.st_uid == uid)
 		return 0;
 	tree_uid = uid;
 	tree_gid = gid;
 	if (nftw(dir, chown_one, 16, FTW_PHYS) != 0)
-		return err_errno(e, E_IO, "cannot give %.100s to user %u", dir, uid);
+		return err_errno(e, E_IO, "cannot give %s to user %u", dir, uid);
 	return 0;
 }
 
 static int make_folder(const char *dir, mode_t mode, struct err *e)
 {
 	if (mkdir(dir, mode) < 0 && errno != EEXIST)
-		return err_errno(e, E_IO, "cannot make %.100s", dir);
+		return err_errno(e, E_IO, "cannot make %s", dir);
 	return 0;
 }
 
@@ -119,11 +119,11 @@ static int wait_lock(int fd, const char *path, struct err *e)
 {
 	for (int waited_ms = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; waited_ms += LOCK_STEP_MS) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
-			return err_errno(e, E_IO, "cannot lock %.120s", path);
+			return err_errno(e, E_IO, "cannot lock %s", path);
 		if (waited_ms >= LOCK_WAIT_MS)
 			return err_set(
 				e, E_BUSY, NULL,
-				"%.90s is in use: does a second Tandem run with this state_dir?",
+				"%s is in use: does a second Tandem run with this state_dir?",
 				path);
 		poll(NULL, 0, LOCK_STEP_MS);
 	}
@@ -140,7 +140,7 @@ int jail_lock(const struct config *cfg, enum config_who who, int *fd_r, struct e
 	snprintf(path + strlen(path), 8, "/lock");
 	fd = open(path, O_RDWR | O_CREAT, 0600);
 	if (fd < 0)
-		return err_errno(e, E_IO, "cannot open %.120s", path);
+		return err_errno(e, E_IO, "cannot open %s", path);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	rc = wait_lock(fd, path, e);
 	if (rc < 0)
@@ -213,7 +213,7 @@ int jail_enter(const struct config *cfg, enum config_who who, bool resolver, str
 	jail_user(cfg, who, &uid, &gid);
 	umask(0077);
 	if (chdir(dir) < 0)
-		return err_errno(e, E_IO, "cannot enter %.100s", dir);
+		return err_errno(e, E_IO, "cannot enter %s", dir);
 	if (resolver)
 		rc = copy_resolver(e);
 	if (rc == 0 && root)

@@ -234,7 +234,7 @@ static int build_titled_one(struct build *b, const struct section *s, const json
 	at(b, "%s[?].name", s->name);
 	if (!json_is_object(from) || !json_is_string(name))
 		return err_set(b->e, E_SYNTAX, NULL, "must be an object with a name");
-	at(b, "%s[%.100s]", s->name, json_string_value(name));
+	at(b, "%s[%.200s]", s->name, json_string_value(name));
 	rc = s->check_title(json_sl(name), b->e);
 	if (rc == 0)
 		rc = keep(b, json_sl(name), title);
@@ -351,7 +351,7 @@ int config_from_json(const json_t *doc, enum config_who who, const struct config
 	int rc = config_build(doc, who, c_r, where, &why);
 
 	if (rc < 0)
-		err_set(e, rc, why.clause, "%.90s: %.95s", *where ? where : "configuration",
+		err_set(e, rc, why.clause, "%s: %s", *where ? where : "configuration",
 			why.text);
 	return rc;
 }
@@ -400,7 +400,7 @@ int config_link_from_json(const json_t *settings, struct config_link **l_r, stru
 	if (rc == 0)
 		rc = config_check_link(&l->link, where, &why);
 	if (rc < 0) {
-		err_set(e, rc, why.clause, "%.90s: %.95s", where, why.text);
+		err_set(e, rc, why.clause, "%s: %s", where, why.text);
 		arena_wipe_free(&b.a);
 		return rc;
 	}

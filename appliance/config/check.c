@@ -9,14 +9,13 @@
 static int PRINTF_LIKE(5, 6)
 	wrong(char *where, struct err *e, const char *key, int code, const char *fmt, ...)
 {
-	char text[ERR_TEXT_MAX];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	err_vset(e, code, NULL, fmt, ap);
 	va_end(ap);
 	snprintf(where, WHERE_MAX, "%s", key);
-	return err_set(e, code, NULL, "%s", text);
+	return code;
 }
 
 static int wrong_in(char *where, struct err *e, const char *section, struct sl title,

@@ -24,7 +24,18 @@ struct config_list {
 
 enum config_event_backend { CONFIG_EVENTS_DEFAULT, CONFIG_EVENTS_EPOLL, CONFIG_EVENTS_SELECT };
 enum config_c2s_tls { CONFIG_C2S_TLS_REQUIRED, CONFIG_C2S_TLS_OPTIONAL };
+enum config_component_tls {
+	CONFIG_COMPONENT_TLS_REQUIRED,
+	CONFIG_COMPONENT_TLS_OPTIONAL,
+	CONFIG_COMPONENT_TLS_OFF
+};
 enum config_link_tls { CONFIG_LINK_TLS_OFF, CONFIG_LINK_TLS_UNVERIFIED, CONFIG_LINK_TLS_VERIFY };
+enum config_server_tls {
+	CONFIG_SERVER_TLS_OPTIONAL,
+	CONFIG_SERVER_TLS_REQUIRED,
+	CONFIG_SERVER_TLS_DIRECT,
+	CONFIG_SERVER_TLS_OFF
+};
 enum config_link_type { CONFIG_LINK_SMPP };
 enum config_alphabet { CONFIG_ALPHABET_GSM7, CONFIG_ALPHABET_LATIN1, CONFIG_ALPHABET_ASCII };
 enum config_handset {                        /* what a simulated handset does with a message */
@@ -104,6 +115,7 @@ struct config {
 
 	struct {
 		struct config_list listen, listen_tls;
+		uint32_t tls; /* enum config_component_tls */
 		uint32_t
 			expiry_seconds; /* a message waits this long for a component with custody */
 	} components;
@@ -133,6 +145,8 @@ struct config {
 		struct sl domain; /* "sms.localhost" */
 		struct sl server; /* "192.0.2.1:5347": a foreign XMPP server; empty: our core */
 		struct sl server_secret_file, server_secret;
+		uint32_t server_tls; /* enum config_server_tls */
+		struct sl server_ca_file, server_ca; /* empty: its certificate is not checked */
 		struct sl default_link; /* empty: any that serves the number */
 		struct sl country_code; /* of national numbers, "49"; empty: only international ones
 					 */

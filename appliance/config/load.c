@@ -44,9 +44,9 @@ static void say(struct load *l, int code, int line, const char *text)
 		return;
 	l->failed = true;
 	if (line > 0)
-		err_set(l->e, code, NULL, "%.80s:%d: %.100s", l->name, line, text);
+		err_set(l->e, code, NULL, "%s:%d: %s", l->name, line, text);
 	else
-		err_set(l->e, code, NULL, "%.80s: %.110s", l->name, text);
+		err_set(l->e, code, NULL, "%s: %s", l->name, text);
 }
 
 static bool is_word(char c)
@@ -96,16 +96,16 @@ static int unknown_line(const struct load *l, const char *message, int reported)
 
 static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
-	char text[ERR_TEXT_MAX];
+	struct err e;
 
 /* The format is libconfuse's, or ours through cfg_error. */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
-	vsnprintf(text, sizeof(text), fmt, ap);
+	err_vset(&e, E_SYNTAX, NULL, fmt, ap);
 #pragma GCC diagnostic pop
-	if (strstr(text, "'" END "'"))
-		snprintf(text, sizeof(text), "a section is not closed: } is missing");
-	say(loading, E_SYNTAX, cfg ? unknown_line(loading, text, cfg->line) : 0, text);
+	if (strstr(e.text, "'" END "'"))
+		err_set(&e, E_SYNTAX, NULL, "a section is not closed: } is missing");
+	say(loading, E_SYNTAX, cfg ? unknown_line(loading, e.text, cfg->line) : 0, e.text);
 }
 
 /* ---- the tree for libconfuse ---- */
@@ -135,10 +135,10 @@ static int set_line(const char *key, int line)
 
 static int refuse_value(int line, const char *key, const char *why)
 {
-	char text[ERR_TEXT_MAX];
+	struct err e;
 
-	snprintf(text, sizeof(text), "%.90s: %.95s", key, why);
-	say(loading, E_SYNTAX, line, text);
+	err_set(&e, E_SYNTAX, NULL, "%s: %s", key, why);
+	say(loading, E_SYNTAX, line, e.text);
 	return -1;
 }
 
@@ -252,17 +252,17 @@ static int read_all(struct load *l, int fd, const char *path, const struct opt *
 	ssize_t n = 0;
 
 	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-		return err_set(l->e, E_IO, NULL, "%.80s: not a plain file", path);
+		return err_set(l->e, E_IO, NULL, "%s: not a plain file", path);
 	if (file->secret && (st.st_mode & 0007))
-		return err_set(l->e, E_DENIED, NULL, "%.80s can be read by everyone: chmod 640 it",
+		return err_set(l->e, E_DENIED, NULL, "%s can be read by everyone: chmod 640 it",
 			       path);
 	while ((n = read(fd, chunk, sizeof(chunk))) > 0)
 		if (buf_add(b, sl_mk(chunk, (size_t)n)) < 0)
-			return err_set(l->e, E_TOOBIG, NULL, "%.80s: more than %u octets", path,
+			return err_set(l->e, E_TOOBIG, NULL, "%s: more than %u octets", path,
 				       content->max);
 	wipe(chunk, sizeof(chunk));
 	if (n < 0)
-		return err_errno(l->e, E_IO, "%.80s", path);
+		return err_errno(l->e, E_IO, "%s", path);
 	return 0;
 }
 
@@ -274,7 +274,7 @@ static int read_content(struct load *l, const char *path, const struct opt *file
 	int rc;
 
 	if (fd < 0)
-		return err_errno(l->e, E_NOTFOUND, "cannot read %.80s", path);
+		return err_errno(l->e, E_NOTFOUND, "cannot read %s", path);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	rc = read_all(l, fd, path, file, content, b);
 	close(fd);
@@ -284,7 +284,7 @@ static int read_content(struct load *l, const char *path, const struct opt *file
 		b->n--;
 	}
 	if (rc == 0 && b->n == 0)
-		rc = err_set(l->e, E_SYNTAX, NULL, "%.80s is empty", path);
+		rc = err_set(l->e, E_SYNTAX, NULL, "%s is empty", path);
 	if (rc == 0)
 		rc = schema_check_text(content, buf_sl(b), l->e);
 	return rc;
@@ -311,7 +311,7 @@ static int add_content(struct load *l, const struct section *s, const struct opt
 	rc = read_content(l, full, o, content, &b);
 	if (rc == 0 &&
 	    json_object_set_new(into, o->content, json_stringn(buf_sl(&b).p, buf_sl(&b).n)) < 0)
-		rc = err_set(l->e, E_SYNTAX, NULL, "%.80s is not a text in UTF-8", full);
+		rc = err_set(l->e, E_SYNTAX, NULL, "%s is not a text in UTF-8", full);
 	wipe(b.p, b.cap);
 	buf_free(&b);
 	return rc;
@@ -352,7 +352,7 @@ static int line_of(const struct load *l, const char *where)
 /* A reason without a place gets its place. */
 static int placed(struct load *l, int rc, const char *where)
 {
-	char text[ERR_TEXT_MAX];
+	struct err e;
 	const char *dot = strrchr(where, '.');
 	char outer[WHERE_MAX];
 	int line = line_of(l, where);
@@ -361,8 +361,8 @@ static int placed(struct load *l, int rc, const char *where)
 		snprintf(outer, sizeof(outer), "%.*s", (int)(dot - where), where);
 		line = line_of(l, outer);
 	}
-	snprintf(text, sizeof(text), "%.90s%s%.95s", where, *where ? ": " : "", l->e->text);
-	say(l, rc, line, text);
+	err_set(&e, rc, NULL, "%s%s%s", where, *where ? ": " : "", l->e->text);
+	say(l, rc, line, e.text);
 	return rc;
 }
 
@@ -477,10 +477,10 @@ int config_load_text(struct sl text, const char *name, struct sl dir, const stru
 	int rc;
 
 	if (text.n && memchr(text.p, 0, text.n))
-		return err_set(e, E_SYNTAX, NULL, "%.100s: not a text: it has a NUL octet", name);
+		return err_set(e, E_SYNTAX, NULL, "%s: not a text: it has a NUL octet", name);
 	buf_init(&b, TEXT_MAX + 64);
 	if (buf_add(&b, text) < 0 || buf_add(&b, SL("\n" END " = yes\n\0")) < 0)
-		rc = err_set(e, E_TOOBIG, NULL, "%.100s: more than %u octets", name, TEXT_MAX);
+		rc = err_set(e, E_TOOBIG, NULL, "%s: more than %u octets", name, TEXT_MAX);
 	else {
 		l.text = b.p;
 		rc = build(&l, c_r);
@@ -498,10 +498,10 @@ static int read_text(FILE *f, const char *path, struct buf *b, struct err *e)
 
 	while ((n = fread(chunk, 1, sizeof(chunk), f)) > 0)
 		if (buf_add(b, sl_mk(chunk, n)) < 0)
-			return err_set(e, E_TOOBIG, NULL, "%.100s: more than %u octets", path,
+			return err_set(e, E_TOOBIG, NULL, "%s: more than %u octets", path,
 				       TEXT_MAX);
 	if (ferror(f))
-		return err_errno(e, E_IO, "cannot read %.100s", path);
+		return err_errno(e, E_IO, "cannot read %s", path);
 	return 0;
 }
 
@@ -513,7 +513,7 @@ int config_load(const char *path, const struct config **c_r, struct err *e)
 	int rc;
 
 	if (!f)
-		return err_errno(e, E_NOTFOUND, "cannot read %.100s", path);
+		return err_errno(e, E_NOTFOUND, "cannot read %s", path);
 	fcntl(fileno(f), F_SETFD, FD_CLOEXEC);
 	while (dir.n && dir.p[dir.n - 1] != '/')
 		dir.n--;

@@ -160,6 +160,8 @@ static int check_pem(struct sl v, struct err *e)
 static const char *const levels[] = { "error", "warn", "notice", "info", "debug", NULL };
 static const char *const backends[] = { "default", "epoll", "select", NULL };
 static const char *const c2s_tls[] = { "required", "optional", NULL };
+static const char *const component_tls[] = { "required", "optional", "off", NULL };
+static const char *const server_tls[] = { "optional", "required", "direct", "off", NULL };
 static const char *const link_tls[] = { "off", "unverified", "verify", NULL };
 static const char *const link_types[] = { "smpp", NULL };
 static const char *const alphabets[] = { "gsm7", "latin1", "ascii", NULL };
@@ -250,9 +252,15 @@ static const struct opt c2s_opts[] = {
 
 static const struct opt components_opts[] = {
 	LIST_("listen", TOP(components.listen), "", 16, check_address, CORE, true,
-	      "Where foreign components (XEP-0114) connect. Without TLS: keep it on loopback."),
+	      "Where components connect. XEP-0114 has no TLS here: keep it on loopback, unless\n"
+	      "all that connect use STARTTLS (version='1.0' streams, as our translators do)."),
 	LIST_("listen_tls", TOP(components.listen_tls), "", 16, check_address, CORE, true,
 	      "The same with TLS from the first octet."),
+	ENUM_("tls", TOP(components.tls), CONFIG_COMPONENT_TLS_REQUIRED, component_tls, CORE,
+	      false,
+	      "Of version='1.0' streams at listen. optional lets them log in without TLS; off:\n"
+	      "none is offered, and XEP-0114 alone is spoken, for libraries that say\n"
+	      "version='1.0' and cannot stand stream features."),
 	UINT_("expiry_seconds", TOP(components.expiry_seconds), 259200, 60, 2592000, CORE, false,
 	      "How long a message waits for a component with custody that is not there."),
 };
@@ -277,15 +285,18 @@ static const struct opt limits_opts[] = {
 	UINT_("attributes", TOP(limits.attributes), 64, 8, 1000, CORE, false,
 	      "Attributes of one element."),
 	UINT_("connections", TOP(limits.connections), 100000, 1, 10000000, CORE, false,
-	      "Client connections, all together."),
+	      "Client connections, all together; component connections, too, counted apart."),
 	UINT_("connections_per_address", TOP(limits.connections_per_address), 200, 1, 10000000,
-	      CORE, false, "Client connections from one address (IPv6: from one /64)."),
+	      CORE, false,
+	      "Connections from one address (IPv6: from one /64), of clients and, counted apart, "
+	      "of components."),
 	UINT_("unauthenticated_seconds", TOP(limits.unauthenticated_seconds), 60, 5, 3600, CORE,
 	      false, "Time for TLS and login."),
 	UINT_("auth_failures", TOP(limits.auth_failures), 5, 1, 100, CORE, false,
 	      "Failed logins before the connection is closed."),
 	UINT_("stanzas_per_second", TOP(limits.stanzas_per_second), 500, 0, 1000000, CORE, false,
-	      "Of one session, in the long run; 0: no limit. Above it, we read more slowly."),
+	      "Of one session, in the long run; 0: no limit. Above it, we read more slowly. "
+	      "Elements of XEP-0198 count as stanzas."),
 	UINT_("stanza_burst", TOP(limits.stanza_burst), 2000, 0, 10000000, CORE, false,
 	      "So many may come at once."),
 	UINT_("octets_per_second", TOP(limits.octets_per_second), MIB, 0, 1000 * MIB, CORE, false,
@@ -323,13 +334,24 @@ static const struct opt sms_opts[] = {
 	STR_("domain", TOP(sms.domain), "sms.localhost", 253, check_domain, SMS | CORE, true,
 	     "A message to +15550100@DOMAIN is an SMS to that number."),
 	STR_("server", TOP(sms.server), "", 253, check_address, SMS, true,
-	     "ADDRESS:PORT of a foreign XMPP server that has the domain as an XEP-0114 "
-	     "component; empty: our own core."),
+	     "ADDRESS:PORT of another XMPP server (Tandem on another box, or a foreign one) that\n"
+	     "has the domain as a component; empty: our own core."),
 	FILE_("server_secret_file", TOP(sms.server_secret_file), "server_secret", true,
 	      "/etc/tandem/sms-server.secret", "The component's secret there."),
 	CONTENT_("server_secret", TOP(sms.server_secret), 1024, NULL, true, SMS),
+	ENUM_("server_tls", TOP(sms.server_tls), CONFIG_SERVER_TLS_OPTIONAL, server_tls, SMS, true,
+	      "required: STARTTLS and SCRAM, as another Tandem has them; direct: TLS from the\n"
+	      "first octet; optional: what the server offers, XEP-0114 in the clear otherwise;\n"
+	      "off: that at once. required and direct want a server that proves itself: by SCRAM\n"
+	      "with channel binding (another Tandem does), or by a certificate that\n"
+	      "server_ca_file can check."),
+	FILE_("server_ca_file", TOP(sms.server_ca_file), "server_ca", false, NULL,
+	      "PEM: who may have signed the server's certificate, which must be for its name in\n"
+	      "server. Empty: the certificate is not checked."),
+	CONTENT_("server_ca", TOP(sms.server_ca), PEM_MAX_OCTETS, check_pem, false, SMS),
 	STR_("default_link", TOP(sms.default_link), "", 64, NULL, SMS, false,
-	     "The link for numbers that no prefix decides; empty: the cheapest that is bound."),
+	     "The link for numbers that no prefix of a link begins; empty: the cheapest one "
+	     "without prefixes."),
 	STR_("country_code", TOP(sms.country_code), "", 3, check_country, SMS, false,
 	     "Of numbers written in national form (49); empty: only international ones are taken."),
 	STR_("international_prefix", TOP(sms.international_prefix), "00", 6, check_dial_prefix, SMS,
@@ -642,7 +664,7 @@ json_t *config_option_json(const char *section, const char *key, struct sl text,
 	else
 		v = schema_check_value(o, text, &why) < 0 ? NULL : schema_value_json(o, text);
 	if (!v)
-		err_set(e, why.code, NULL, "%.60s: %.120s", key, why.text);
+		err_set(e, why.code, NULL, "%s: %s", key, why.text);
 	return v;
 }
 

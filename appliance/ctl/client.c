@@ -24,7 +24,7 @@ int client_open(struct client *c, const char *path, struct err *e)
 		return err_errno(e, E_CLOSED, "socket");
 	fcntl(c->fd, F_SETFD, FD_CLOEXEC);
 	if (connect(c->fd, (struct sockaddr *)&un, sizeof(un)) < 0) {
-		int rc = err_errno(e, E_CLOSED, "cannot reach tandemd at %.120s", path);
+		int rc = err_errno(e, E_CLOSED, "cannot reach tandemd at %s", path);
 		client_close(c);
 		return rc;
 	}

@@ -270,16 +270,22 @@ static int take_answer(struct import *im)
 	return error ? E_INTERNAL : 0;
 }
 
+static bool unfinished(const struct import *im)
+{
+	return im->in_flight || !im->eof;
+}
+
 static int run(struct import *im)
 {
 	int rc = 1;
 
-	while (rc >= 0 && (im->in_flight || !im->eof)) {
+	while (rc >= 0 && unfinished(im)) {
 		while (rc >= 0 && im->in_flight < IN_FLIGHT && !im->eof)
 			rc = send_chunk(im);
 		if (rc >= 0 && im->in_flight)
 			rc = take_answer(im);
-		show_progress(im, false);
+		if (rc >= 0 && unfinished(im))
+			show_progress(im, false);
 	}
 	show_progress(im, true);
 	return rc < 0 ? rc : 0;
@@ -313,6 +319,7 @@ int import_run(struct ctl *c)
 	struct import im = { .c = c, .started_ms = clock_mono_ms() };
 	int rc;
 
+	im.shown_ms = im.started_ms;
 	im.name = json_string_value(json_object_get(c->args, "file"));
 	if (!im.name) {
 		cmdline_help_command(stderr, c->cmd);

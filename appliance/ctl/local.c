@@ -51,10 +51,10 @@ static int write_new(const char *path, struct sl text, unsigned mode, struct err
 	ssize_t n;
 
 	if (fd < 0)
-		return err_errno(e, E_IO, "cannot make %.120s", path);
+		return err_errno(e, E_IO, "cannot make %s", path);
 	n = write(fd, text.p, text.n);
 	if (n != (ssize_t)text.n || fsync(fd) < 0 || close(fd) < 0) {
-		int rc = err_errno(e, E_IO, "cannot write %.120s", path);
+		int rc = err_errno(e, E_IO, "cannot write %s", path);
 		unlink(path);
 		return rc;
 	}

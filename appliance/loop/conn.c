@@ -267,6 +267,18 @@ char *conn_write_reserve(struct conn *c, size_t n)
 	return outbuf_reserve(&c->out, &c->loop->pool, n);
 }
 
+char *conn_write_reserve_hard(struct conn *c, size_t n)
+{
+	char *p = conn_write_reserve(c, n);
+
+	if (p || !writable_state(c))
+		return p;
+	conn_flush(c);
+	if (!writable_state(c))
+		return NULL;
+	return c->out.n ? conn_write_reserve(c, n) : outbuf_reserve(&c->out, &c->loop->pool, n);
+}
+
 void conn_write_commit(struct conn *c, size_t n)
 {
 	if (n == 0)

@@ -64,6 +64,9 @@ int conn_write2(struct conn *c, struct sl a, struct sl b); /* both or nothing */
 /* Room for n octets written in place (NULL: limit, memory or closed); then conn_write_commit(n or
  * less) before any other call for c. */
 char *conn_write_reserve(struct conn *c, size_t n);
+/* The same, but what waits is written first if the limit is in the way, and what is larger than the
+ * limit by itself may be the only thing that waits. */
+char *conn_write_reserve_hard(struct conn *c, size_t n);
 void conn_write_commit(struct conn *c, size_t n);
 void conn_flush(struct conn *c);                 /* now instead of at the end of the turn */
 size_t conn_output_octets(const struct conn *c); /* not yet given to the kernel */

@@ -157,6 +157,7 @@ static void ep_dispatch(struct loop *l)
 const struct loop_ops loop_epoll_ops = {
 	.name = "epoll",
 	.id = LOOP_BACKEND_EPOLL,
+	.fd_end = INT_MAX,
 	.open = ep_open,
 	.close = ep_close,
 	.add = ep_add,

@@ -117,6 +117,13 @@ const char *loop_backend_name(const struct loop *l)
 	return l->ops->name;
 }
 
+int loop_fd_end(const struct loop *l)
+{
+	int end = sys_fd_end();
+
+	return end < l->ops->fd_end ? end : l->ops->fd_end;
+}
+
 uint64_t loop_now_ms(const struct loop *l)
 {
 	return l->now_ms;

@@ -20,6 +20,8 @@ enum { LOOP_READ = 1, LOOP_WRITE = 2 }; /* errors and hang-ups are reported as b
 int loop_new(enum loop_backend b, struct loop **l_r, struct err *e);
 void loop_free(struct loop **l); /* all descriptors, timers and tasks must be gone */
 const char *loop_backend_name(const struct loop *l);
+/* Descriptors from this number on cannot be opened, or not be waited for. */
+int loop_fd_end(const struct loop *l);
 
 /* Run turns until loop_stop. A turn: wait, descriptors, wake callback, timers, tasks (until none,
  * at most 8 rounds; the rest in the next turn, which does not sleep), then connections flush. */

@@ -12,6 +12,7 @@
 struct loop_ops {
 	const char *name;
 	enum loop_backend id;
+	int fd_end; /* the first descriptor that it cannot take */
 	/* Sets l->bs. 0 or E_*. */
 	int (*open)(struct loop *l, struct err *e);
 	void (*close)(struct loop *l);

@@ -114,6 +114,7 @@ static void sel_dispatch(struct loop *l)
 const struct loop_ops loop_select_ops = {
 	.name = "select",
 	.id = LOOP_BACKEND_SELECT,
+	.fd_end = FD_SETSIZE,
 	.open = sel_open,
 	.close = sel_close,
 	.add = sel_add,

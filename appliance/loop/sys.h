@@ -11,6 +11,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -44,6 +46,16 @@ static inline int sys_fd_fresh(int fd)
 		return -1;
 	}
 	return fd;
+}
+
+/* Descriptors from this number on cannot be opened by this process. */
+static inline int sys_fd_end(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) < 0 || r.rlim_cur > INT_MAX)
+		return INT_MAX;
+	return (int)r.rlim_cur;
 }
 
 /* A wake-up channel: poll r for reading, ring w. They are one descriptor where eventfd exists. */

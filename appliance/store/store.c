@@ -48,7 +48,7 @@ struct store {
 	struct bus *bus;
 	struct store_conn *conn;
 	pthread_t writer;
-	bool writer_runs, closed;
+	bool writer_runs;
 	unsigned readers_run;
 	uint64_t logged_ms; /* writer only */
 
@@ -83,7 +83,7 @@ static const bool kind_writes[STORE_KIND_MAX] = {
 	[STORE_LINK_PUT] = true,    [STORE_LINK_DEL] = true,      [STORE_QUEUE_PUT] = true,
 	[STORE_QUEUE_MOVE] = true,  [STORE_QUEUE_PART] = true,    [STORE_QUEUE_PURGE] = true,
 	[STORE_OUTBOX_PUT] = true,  [STORE_OUTBOX_DEL] = true,    [STORE_FRAG_PUT] = true,
-	[STORE_FRAG_DEL] = true,
+	[STORE_FRAG_DEL] = true,    [STORE_FRAG_JOIN] = true,     [STORE_FRAG_PURGE] = true,
 };
 
 bool store_kind_writes(enum store_kind k)
@@ -544,26 +544,20 @@ int store_new(const struct store_cfg *cfg, struct bus *bus, struct store **s_r, 
 		       cfg->engine ? cfg->engine : "");
 }
 
-static void stop_threads(struct store *s)
+void store_close(struct store *s)
 {
 	atomic_store(&s->closing, true);
 	wake_writer(s);
 	if (s->writer_runs)
 		pthread_join(s->writer, NULL);
+	s->writer_runs = false;
 	pthread_mutex_lock(&s->r_mutex);
 	s->r_closed = true;
 	pthread_cond_broadcast(&s->r_cond);
 	pthread_mutex_unlock(&s->r_mutex);
 	for (unsigned i = 0; i < s->readers_run; i++)
 		pthread_join(s->reader[i].thread, NULL);
-}
-
-void store_close(struct store *s)
-{
-	if (!s || s->closed)
-		return;
-	s->closed = true;
-	stop_threads(s);
+	s->readers_run = 0;
 }
 
 void store_free(struct store **sp)

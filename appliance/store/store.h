@@ -55,11 +55,11 @@ struct store_cfg {
  * damaged or not ours. Call it before the workers run (it sets the bus's handler); relative paths
  * are fine, also after chroot. */
 int store_new(const struct store_cfg *cfg, struct bus *bus, struct store **s_r, struct err *e);
-/* Commits what was submitted and stops the threads. Unanswered operations, and those that are
- * submitted later, are answered E_CLOSED by the next loop turns, or their msg.free is called if the
- * bus is gone. So who takes the last answers may still submit. May be NULL. */
+/* Commits what was submitted and stops the threads; may be called again. The answers come with the
+ * next loop turns, E_CLOSED to what could not be done and to all that is submitted from now on. */
 void store_close(struct store *s);
-/* Closes it, if it is not; then nobody may submit. */
+/* store_close, and frees. Unanswered operations are answered
+ * E_CLOSED by the next loop turns, or their msg.free is called if the bus is gone. */
 void store_free(struct store **s);
 
 enum store_kind {
@@ -107,6 +107,8 @@ enum store_kind {
 	STORE_FRAG_PUT,
 	STORE_FRAG_LOAD,
 	STORE_FRAG_DEL,
+	STORE_FRAG_JOIN,
+	STORE_FRAG_PURGE,
 	STORE_KIND_MAX
 };
 
@@ -491,7 +493,8 @@ struct store_outbox_load {
 	unsigned n_r;
 };
 
-/* Fragments of a long message coming in, committed before the SMSC gets its deliver_sm_resp. */
+/* Fragments of a long message coming in, committed before the SMSC gets its deliver_sm_resp. Those
+ * of a message that was put together stay for a while as what was joined: loads pass them over. */
 struct store_frag_put {
 	struct store_op op;
 	struct sl group; /* link, source, destination, reference, total: one key */
@@ -499,7 +502,11 @@ struct store_frag_put {
 	uint64_t stamp_ms;
 	struct sl meta;    /* JSON: addresses, coding */
 	struct sl payload; /* octets */
-	unsigned have_r;   /* fragments of the group now there */
+	/* The same octets under the same number that were joined at this time or later are known
+	 * as a copy. */
+	uint64_t joined_since_ms;
+	bool joined_r;   /* so it was: nothing changed */
+	unsigned have_r; /* fragments of the group now there, without those joined */
 };
 struct store_frag_load { /* of one group, or (group empty) all groups with nothing since before_ms,
 			    or all (0) */
@@ -514,9 +521,21 @@ struct store_frag_load { /* of one group, or (group empty) all groups with nothi
 	} * row_r;
 	unsigned n_r;
 };
-struct store_frag_del {
+struct store_frag_del { /* the whole group, with what was joined */
 	struct store_op op;
 	struct sl group;
+};
+struct store_frag_join { /* these are in a message now; others of the group are not touched */
+	struct store_op op;
+	struct sl group;
+	const uint8_t *number;
+	unsigned n;
+	uint64_t now_ms;
+};
+struct store_frag_purge { /* forget what was joined before */
+	struct store_op op;
+	uint64_t before_ms;
+	unsigned limit;
 };
 
 #endif

@@ -107,24 +107,24 @@ void job_result(struct job *j, json_t *result)
 
 void job_fail(struct job *j, int code, const char *fmt, ...)
 {
-	char text[512];
+	struct err e;
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	err_vset(&e, code, NULL, fmt, ap);
 	va_end(ap);
 	if (j->conn)
-		send_msg(j->conn, frame_error(j->id, code, text));
+		send_msg(j->conn, frame_error(j->id, code, e.text));
 	job_end(j);
 }
 
 void job_fail_done(struct job *j, const struct err *why, json_t *done, const char *text)
 {
-	char all[512];
+	struct err all;
 	json_t *msg;
 
-	snprintf(all, sizeof(all), "%s: %s", text, why->text);
-	msg = frame_error(j->id, why->code, all);
+	err_set(&all, why->code, why->clause, "%s: %s", text, why->text);
+	msg = frame_error(j->id, why->code, all.text);
 	if (msg)
 		json_object_set_new(json_object_get(msg, "error"), "done", done);
 	else

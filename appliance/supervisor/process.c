@@ -414,7 +414,7 @@ static int spawn(struct process *p, struct err *e)
 	if ((size_t)snprintf(path, sizeof(path), "%s/%s", p->sup->bin_dir, p->name) >= sizeof(path))
 		return err_set(e, E_TOOBIG, NULL, "path too long");
 	if (access(path, X_OK) < 0)
-		return err_errno(e, E_NOTFOUND, "%.120s", path);
+		return err_errno(e, E_NOTFOUND, "%s", path);
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fd) < 0)
 		return err_errno(e, E_IO, "socketpair");
 	fcntl(fd[0], F_SETFD, FD_CLOEXEC);

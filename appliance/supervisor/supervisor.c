@@ -114,7 +114,7 @@ static void reload_answered(void *arg, const json_t *result, const struct err *w
 	json_t *key;
 
 	if (why && all->r.err.code == 0)
-		err_set(&all->r.err, why->code, NULL, "%s: %.150s", part->p->name, why->text);
+		err_set(&all->r.err, why->code, NULL, "%s: %s", part->p->name, why->text);
 	if (result) {
 		json_array_foreach(json_object_get(result, "applied"), i, key)
 			json_array_append(all->r.applied, key);
@@ -233,7 +233,7 @@ static int find_paths(struct supervisor *s, struct err *e)
 	ssize_t n;
 
 	if (!realpath(s->opt.config_path, s->config_path))
-		return err_errno(e, E_NOTFOUND, "cannot read %.150s", s->opt.config_path);
+		return err_errno(e, E_NOTFOUND, "cannot read %s", s->opt.config_path);
 	if (s->opt.bin_dir)
 		return sl_to_cstr(sl_cstr(s->opt.bin_dir), s->bin_dir, sizeof(s->bin_dir));
 	n = readlink("/proc/self/exe", s->bin_dir, sizeof(s->bin_dir) - 1);

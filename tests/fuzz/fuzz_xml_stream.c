@@ -1,5 +1,5 @@
 /* fuzz_xml_stream.c - octets as a stream: fed whole and cut in pieces, with pauses, parking and
- * moves between pools, they must give the same events; and what is read must survive being written
+ * moves between pools, beside a stream of the same pool, they must give the same events; and what is read must survive being written
  * and read again, as a tree and as a stanza. */
 #include "tests/unit/xml_recorder.h"
 #include "xmpp/stream/stanza.h"
@@ -87,10 +87,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static const struct xml_limits lim = {
 		.stanza_octets = 2000, .depth = 12, .attrs = 20, .nodes = 60
 	};
-	struct recorder whole, cut;
+	struct recorder whole, cut, near;
 	struct sl in;
 	unsigned seed, how;
-	int rc = 0;
+	int rc = 0, near_rc = 0;
 
 	if (size < 2)
 		return 0;
@@ -98,14 +98,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	how = data[1];
 	in = sl_mk((const char *)data + 2, size - 2);
 	check(recorder_init(&whole, &lim) == 0 && recorder_init(&cut, &lim) == 0);
+	check(recorder_init(&near, &lim) == 0);
+	xml_stream_move(near.x, cut.pool[0], &recorder_ops, &near);
 	whole.look = look;
 	cut.pause = how & 1;
 	if (how & 8)
-		check(recorder_feed(&whole, SL(head)) == 0 && recorder_feed(&cut, SL(head)) == 0);
+		check(recorder_feed(&whole, SL(head)) == 0 && recorder_feed(&cut, SL(head)) == 0 &&
+		      recorder_feed(&near, SL(head)) == 0);
 	int whole_rc = recorder_feed(&whole, in);
 	for (size_t at = 0; at < in.n && rc == 0;) {
 		size_t n = how & 16 ? 1 : (size_t)rand_r(&seed) % 40 + 1;
 		rc = recorder_feed(&cut, sl_sub(in, at, at + n));
+		if (how & 32 && near_rc == 0)
+			near_rc = recorder_feed(&near, sl_sub(in, at, at + n));
 		at += n;
 		if (how & 2)
 			xml_stream_park(cut.x);
@@ -120,7 +125,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		recorder_feed(&whole, sl_mk(tail, sizeof(tail)));
 	if (rc == 0)
 		recorder_feed(&cut, sl_mk(tail, sizeof(tail)));
+	if (near_rc == 0 && how & 32)
+		recorder_feed(&near, sl_mk(tail, sizeof(tail)));
 	check(sl_eq(buf_sl(&whole.log), buf_sl(&cut.log)));
+	check(!(how & 32) || sl_eq(buf_sl(&whole.log), buf_sl(&near.log)));
+	recorder_free(&near);
 	recorder_free(&whole);
 	recorder_free(&cut);
 	return 0;

@@ -1,12 +1,13 @@
 """External components (XEP-0114) with slixmpp, and our translator as a component of Prosody."""
 import asyncio
 import os
+import signal
 import socket
 
 import pytest
 import slixmpp
 
-from servers import Prosody, wait_for
+from servers import Ejabberd, Prosody, wait_for
 from smsc import Smsc
 from tandem import Tandem
 from xmpp_peer import in_loop, login
@@ -84,6 +85,87 @@ def test_component_refusals(tandem):
     tandem.ctl("component", "delete", "lock.localhost")
 
 
+def secret_file(tandem, name, secret):
+    path = os.path.join(tandem.dir, name)
+    with open(path, "w") as f:
+        f.write(secret + "\n")
+    os.chmod(path, 0o600)
+    return '"%s"' % path
+
+
+class Pat:
+    user, password, domain, jid = "pat", "pw", "localhost", "pat@localhost"
+
+
+async def eventually(check, what):
+    await asyncio.get_running_loop().run_in_executor(None, wait_for, check, what)
+
+
+@pytest.fixture
+def two_boxes():
+    """Our translator as a component of our core on another box: (core's, translator's, smsc)."""
+    core, far, smsc = Tandem(), Tandem(), Smsc(password="p", dlr=1)
+    core.write_config('component "far.localhost"', custody="true",
+                      secret_file=secret_file(core, "far.secret", "over the wire"))
+    try:
+        core.start()
+        core.user_add("pat", "pw", None)
+        far.start()
+        far.user_add("pat", "pw", "+14445550001")
+        far.link_add("smsc", smsc, prefixes="+1999")
+        far.write_config("sms", domain='"far.localhost"',
+                         server='"127.0.0.1:%d"' % core.component_port, server_tls='"required"',
+                         server_secret_file=secret_file(far, "server.secret", "over the wire"))
+        far.ctl("reload")
+        os.kill(far.pid_of("tandem-sms"), signal.SIGKILL)
+        smsc.wait_bound()
+        yield core, far, smsc
+    finally:
+        far.stop()
+        core.stop()
+        smsc.stop()
+
+
+@in_loop
+async def test_translator_on_another_box(two_boxes):
+    """STARTTLS, SCRAM with channel binding, and custody over TCP (COMP-13, COMP-15)."""
+    core, far, smsc = two_boxes
+    await eventually(lambda: far.status()["sms"]["core"] == "up", "connected to the other core")
+    (x,) = [x for x in core.ctl("--json", "component", "list")["components"]
+            if x["domain"] == "far.localhost"]
+    assert x["streams"] == 1 and "mechanism=SCRAM-SHA-512-PLUS" in core.log_text()
+    p = await login(core, Pat)
+    p.send_message("+19990001@far.localhost", "over the wire", mtype="chat")
+    await eventually(lambda: len(smsc.submits()) == 1, "an SMS")
+    assert smsc.submits()[0].text == "over the wire"
+    smsc.mo("19990001", "14445550001", "an answer")
+    assert (await p.message(lambda m: m["body"]))["body"] == "an answer"
+    # The other box dies: what is sent meanwhile waits in the core, and comes in order.
+    os.kill(far.pid_of("tandem-sms"), signal.SIGKILL)
+    for i in range(20):
+        p.send_message("+19990001@far.localhost", "while away %d" % i, mtype="chat")
+    await eventually(lambda: len(smsc.submits()) == 21, "the SMS that waited")
+    assert [s.text for s in smsc.submits()[1:]] == ["while away %d" % i for i in range(20)]
+
+
+@in_loop
+async def test_translator_beside_ejabberd():
+    """XEP-0114 though our header says version='1.0' (COMP-17)."""
+    ejabberd = Ejabberd(components=[("sms.localhost", "ejabberd secret")])
+    t, smsc = Tandem(), Smsc(password="p", dlr=1)
+    t.write_config("sms", server='"127.0.0.1:%d"' % ejabberd.component_port,
+                   server_secret_file=secret_file(t, "ejabberd.secret", "ejabberd secret"))
+    try:
+        ejabberd.start()
+        t.start()
+        t.user_add("pat", "pw", "+14445550001")
+        await eventually(lambda: t.status()["sms"]["core"] == "up", "connected to ejabberd")
+    finally:
+        t.stop()
+        smsc.stop()
+        ejabberd.stop()
+
+
 @pytest.fixture
 def beside_prosody():
     """Our translator as a plain XEP-0114 component of Prosody: (tandem, prosody, smsc)."""
@@ -91,12 +173,8 @@ def beside_prosody():
     prosody.accounts(["pat"], "pw")
     prosody.start()
     t, smsc = Tandem(), Smsc(password="p", dlr=1)
-    secret = os.path.join(t.dir, "prosody.secret")
-    with open(secret, "w") as f:
-        f.write("prosody secret\n")
-    os.chmod(secret, 0o600)
     t.write_config("sms", server='"127.0.0.1:%d"' % prosody.component_port,
-                   server_secret_file='"%s"' % secret)
+                   server_secret_file=secret_file(t, "prosody.secret", "prosody secret"))
     try:
         t.start()
         # Custody is the translator's alone there, and so are the numbers.
@@ -113,9 +191,6 @@ def beside_prosody():
 @in_loop
 async def test_translator_beside_prosody(beside_prosody):
     t, prosody, smsc = beside_prosody
-
-    class Pat:
-        user, password, domain, jid = "pat", "pw", "localhost", "pat@localhost"
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, wait_for, lambda: t.status()["sms"]["core"] == "up",
                                "connected to Prosody")

@@ -49,6 +49,9 @@ def test_status(tandem):
     assert s["ready"] is True
     for p in s["processes"]:
         assert p["name"] and p["restarts"] >= 0 and os.path.exists("/proc/%d" % p["pid"])
+    core = s["core"]
+    attached = core["sessions"] - core["detached"]
+    assert core["components"] >= 1 and attached <= core["connections"] - core["components"]
     text = tandem.ctl("status")
     assert "tandem-core" in text and "tandem-sms" in text
 
@@ -106,6 +109,7 @@ async def test_import_verifiers(tandem, tmp_path):
     assert p.returncode == 0, p.stderr[-1000:]
     assert re.search(r"20[,.]?000", p.stdout + p.stderr)
     assert took < 30 * slow(), "took %.1f s" % took
+    assert p.stderr.count("20000 accounts") == 1, p.stderr     # also when it is not a terminal
 
     class A:
         user, password, domain, jid = "imp19999", "imported", tandem.domain, "imp19999@" + tandem.domain

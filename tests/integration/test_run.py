@@ -2,18 +2,20 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import ssl
 import stat
 import subprocess
+import tempfile
 import time
 
 import pytest
 
 from jsonpeer import NpmClient
 from servers import Process, certificate, listens, wait_for
-from tandem import BUILD, Tandem, free_base
+from tandem import BUILD, TOP, Tandem, free_base
 from xmpp_peer import in_loop, login
 
 
@@ -243,20 +245,76 @@ def test_bad_configuration_is_not_applied(own):
     own.ctl("reload")
 
 
-def test_ordinary_user_with_a_closed_home(own):
-    """Started as nobody, from a folder that only nobody may enter: it runs and says what it could not do."""
+def as_nobody():
+    """What a command begins with; nothing when these tests are an ordinary user's themselves."""
+    return [] if os.getuid() else ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
+
+
+def test_ordinary_user_with_a_closed_home():
+    """From a folder that only an ordinary user may enter: it runs and says what it could not do."""
     t = Tandem()
-    subprocess.run(["chown", "-R", "nobody", t.dir], check=True)
+    copy = os.path.join(t.dir, "copy")      # our own folder may be closed to nobody
+    os.mkdir(copy)
+    for path in [os.path.join(TOP, "appliance", x) for x in ("run.sh", "run-extra.awk")] + \
+            [os.path.join(BUILD, x) for x in ("tandemd", "tandemctl", "tandem-core", "tandem-sms")]:
+        shutil.copy(path, copy)
+    if os.getuid() == 0:
+        subprocess.run(["chown", "-R", "nobody", t.dir], check=True)
     os.chmod(t.dir, 0o700)
-    t.process = None
-    env = dict(t.env, HOME=t.dir)
-    t.env = env
+    t.env = dict(t.env, HOME=t.dir, BUILD=copy)
     try:
-        t.process = Process(["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "sh",
-                             os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
-                                 os.path.abspath(__file__)))), "appliance/run.sh")],
-                            os.path.join(t.dir, "test-run.log"), env)
+        t.process = Process(as_nobody() + ["sh", os.path.join(copy, "run.sh")],
+                            os.path.join(t.dir, "test-run.log"), t.env, cwd=t.dir)
         t.process.until(t.ready, "Tandem as an ordinary user", 60)
+        assert "ev=jail.partial" in t.log_text()
+    finally:
+        t.stop()
+
+
+def test_root_with_a_closed_home(own):
+    """Started by root below a folder that only somebody else's account may enter."""
+    if os.getuid():
+        return                              # the test above was that
+    home = tempfile.mkdtemp(prefix="tandem-home-")
+    os.chmod(home, 0o700)
+    t = Tandem(run_dir=os.path.join(home, "tandem", "run"))
+    os.makedirs(t.dir)
+    subprocess.run(["chown", "-R", "nobody", home], check=True)
+    try:
+        t.start()
+        assert t.account("alice")["password"]
+    finally:
+        t.stop()
+        shutil.rmtree(home)
+
+
+def test_extra_conf_counts(own):
+    """What extra.conf sets is left out of what run.sh writes, and no more than that."""
+    t = Tandem()
+    extra = os.path.join(t.dir, "extra.conf")
+    with open(extra, "w") as f:
+        f.write("# limits { connections = 5 }\nlimits { stanzas_per_second = 77\n"
+                "\t/* octets_per_second = 3 */ connections = 200000 }\n"
+                "c2s { tls = optional listen = {\"127.0.0.1:%d\",\n \"[::1]:%d\"} }\n"
+                "handset \"+15550104\" { behaviour = answer }\nhandset '+15550103'\n"
+                "{ behaviour = silent\n}\n" % (t.base, t.base + 5))
+    try:
+        t.start()
+        with open(t.config_path()) as f:
+            text = f.read()
+        for word in ("stanzas_per_second", "octets_per_second = 0", "tls = ", "listen = ", "+15550103",
+                     "+15550104", "+15550102", "country_code", "certificate_file"):
+            times = 2 if word == "listen = " else 1       # c2s and components
+            assert len(re.findall(r"\b" + re.escape(word) if word[0].isalpha() else re.escape(word),
+                                  text)) == times, (word, text)
+        listening = [x["address"] for p in t.status()["processes"] for x in p["listen"]]
+        assert "[::1]:%d" % (t.base + 5) in listening or not os.path.exists("/proc/net/if_inet6")
+        t.stop(remove=False)
+        with open(extra, "w") as f:
+            f.write("no_such_thing = 5\n")
+        t.spawn()
+        t.process.proc.wait(30)
+        assert t.process.proc.returncode not in (0, None) and "no_such_thing" in t.output()
     finally:
         t.stop()
 
@@ -265,7 +323,7 @@ def test_make_run_form(own):
     """The Makefile passes RUN_DIR, PORT_BASE and C2S_TLS on; -n shows what would run."""
     out = subprocess.run(["make", "-n", "run", "RUN_DIR=/tmp/x", "PORT_BASE=20000", "C2S_TLS=optional",
                           "O=" + BUILD], capture_output=True, text=True,
-                         cwd=os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+                         cwd=TOP)
     assert "run.sh" in out.stdout and "RUN_DIR='/tmp/x'" in out.stdout and "20000" in out.stdout
 
 

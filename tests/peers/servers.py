@@ -197,9 +197,10 @@ VirtualHost "localhost"
 class Ejabberd:
     name = "ejabberd"
 
-    def __init__(self):
+    def __init__(self, components=()):
+        """components: [(domain, secret)]."""
         self.dir = tempfile.mkdtemp(prefix="ejabberd-")
-        self.port, self.tls_port = free_ports(2)
+        self.port, self.tls_port, self.component_port = free_ports(3)
         self.domain = "localhost"
         crt, key = certificate(self.dir)
         pem = os.path.join(self.dir, "both.pem")
@@ -219,7 +220,7 @@ registration_timeout: infinity
 listen:
   - {port: %(port)d, ip: "127.0.0.1", module: ejabberd_c2s, max_stanza_size: 262144, starttls: true}
   - {port: %(tls)d, ip: "127.0.0.1", module: ejabberd_c2s, max_stanza_size: 262144, tls: true}
-s2s_access: none
+%(service)ss2s_access: none
 modules:
   mod_roster: {}
   mod_disco: {}
@@ -227,7 +228,12 @@ modules:
   mod_ping: {send_pings: false}
   mod_stream_mgmt: {}
   mod_register: {ip_access: all, access: all, password_strength: 0}
-""" % {"pem": pem, "port": self.port, "tls": self.tls_port})
+""" % {"pem": pem, "port": self.port, "tls": self.tls_port, "service": self.service(components)})
+
+    def service(self, components):
+        hosts = ", ".join('"%s": {password: "%s"}' % x for x in components)
+        return ('  - {port: %d, ip: "127.0.0.1", module: ejabberd_service, access: all, hosts: {%s}}\n'
+                % (self.component_port, hosts) if components else "")
 
     def settings(self):
         return ("23.01, Mnesia, SCRAM hashes, SMP on all processors, modules: %s; no TLS asked of plain "

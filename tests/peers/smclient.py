@@ -283,8 +283,9 @@ class SmClient:
             except (OSError, StreamClosed, asyncio.TimeoutError, ET.ParseError,
                     asyncio.IncompleteReadError) as e:
                 self.note("lost: %s %s" % (type(e).__name__, e))
+            if self.online.is_set():        # not when a later attempt fails
+                self.stream_ends[self.stream_number] = time.monotonic()
             self.online.clear()
-            self.stream_ends[self.stream_number] = time.monotonic()
             if self.stream:
                 self.stream.close()
                 self.stream = None

@@ -46,7 +46,8 @@ class CtlError(Exception):
 class Tandem:
     name = "Tandem"
 
-    def __init__(self, run_dir=None, port_base=None, c2s_tls=None, environment=None):
+    def __init__(self, run_dir=None, port_base=None, c2s_tls=None, environment=None, prefix=()):
+        """prefix: what to run it under (prlimit --nofile=100)."""
         self.own_dir = run_dir is None
         self.dir = run_dir or tempfile.mkdtemp(prefix="tandem-")
         self.base = port_base or free_base()
@@ -56,7 +57,7 @@ class Tandem:
         if c2s_tls:
             self.env["C2S_TLS"] = c2s_tls
         self.env.update(environment or {})
-        self.process = None
+        self.process, self.prefix = None, list(prefix)
         self.settings_made = {}
 
     # --- life -------------------------------------------------------------------------------------
@@ -66,7 +67,8 @@ class Tandem:
         log = os.path.join(self.dir, "test-run.log")
         if os.path.exists(log):
             os.remove(log)
-        self.process = Process(["sh", os.path.join(TOP, "appliance/run.sh")], log, self.env, cwd=TOP)
+        argv = self.prefix + ["sh", os.path.join(TOP, "appliance/run.sh")]
+        self.process = Process(argv, log, self.env, cwd=TOP)
 
     def start(self, timeout=60):
         self.spawn()
@@ -188,7 +190,8 @@ class Tandem:
         self.ctl("reload")
 
     def write_config(self, section, **values):
-        """In tandem.conf, which run.sh writes anew at each start, and in extra.conf, which it appends."""
+        """In tandem.conf, which run.sh writes anew at each start, and in extra.conf, whose
+        settings count more."""
         self.settings_made.setdefault(section, {}).update(values)
         with open(os.path.join(self.dir, "extra.conf"), "w") as f:
             for name, made in self.settings_made.items():

@@ -118,6 +118,12 @@ static int setting(struct play *p, struct sl cmd, struct sl rest)
 		p->rig.cfg->tls_required = sl_eq(w, SL("required"));
 		return 0;
 	}
+	if (sl_eq(cmd, SL("components"))) {
+		p->rig.cfg->component_tls = sl_eq(w, SL("off"))        ? COMPONENT_TLS_OFF
+					    : sl_eq(w, SL("optional")) ? COMPONENT_TLS_OPTIONAL
+								       : COMPONENT_TLS_REQUIRED;
+		return 0;
+	}
 	if (sl_eq(cmd, SL("mechanisms"))) {
 		p->rig.cfg->mechanisms = arena_printf(p->rig.cfg->arena, SLFMT " " SLFMT " " SLFMT,
 						      SLARG(w), SLARG(x), SLARG(rest));
@@ -499,6 +505,12 @@ static void common_vars(struct play *p)
 		{ "copen", "<stream:stream to='echo.localhost' xmlns='jabber:component:accept' "
 			   "xmlns:stream='http://etherx.jabber.org/streams'>" },
 		{ "uopen", "<stream:stream to='sms.localhost' version='1.0' "
+			   "xmlns='jabber:component:accept' "
+			   "xmlns:stream='http://etherx.jabber.org/streams'>" },
+		{ "copen1", "<stream:stream to='echo.localhost' version='1.0' "
+			    "xmlns='jabber:component:accept' "
+			    "xmlns:stream='http://etherx.jabber.org/streams'>" },
+		{ "fopen", "<stream:stream to='far.localhost' version='1.0' "
 			   "xmlns='jabber:component:accept' "
 			   "xmlns:stream='http://etherx.jabber.org/streams'>" },
 		{ "serr", "xmlns='urn:ietf:params:xml:ns:xmpp-streams'" },

@@ -361,6 +361,9 @@ __attribute__((unused)) static const char *ar_talk(int fd, const char *text)
 #define AR_COPEN \
 	"<stream:stream to='echo.localhost' xmlns='jabber:component:accept' " \
 	"xmlns:stream='http://etherx.jabber.org/streams'>"
+#define AR_C1OPEN \
+	"<stream:stream to='echo.localhost' version='1.0' xmlns='jabber:component:accept' " \
+	"xmlns:stream='http://etherx.jabber.org/streams'>"
 #define AR_UOPEN \
 	"<stream:stream to='sms.localhost' version='1.0' xmlns='jabber:component:accept' " \
 	"xmlns:stream='http://etherx.jabber.org/streams'>"

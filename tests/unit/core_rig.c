@@ -76,6 +76,10 @@ void core_rig_new(struct core_rig *r, bool tls_required)
 	add_domain(r, &(struct domain){ .name = SL("echo.localhost"),
 					.kind = DOMAIN_COMPONENT,
 					.secret = SL("secret") });
+	add_domain(r, &(struct domain){ .name = SL("far.localhost"),
+					.kind = DOMAIN_COMPONENT,
+					.secret = SL("distance"),
+					.custody = true });
 }
 
 void core_rig_verifiers(struct core_rig *r, const char *host, const char *user,

@@ -24,7 +24,8 @@ struct core_rig {
 };
 
 /* Hosts "localhost" and "other.test" with TLS, TLS required or not; components "sms.localhost"
- * (ours) and "echo.localhost" (secret "secret"). */
+ * (ours), "echo.localhost" (secret "secret") and "far.localhost" (with custody, secret
+ * "distance"). */
 void core_rig_new(struct core_rig *r, bool tls_required);
 /* Derives all verifiers; fast enough for a few. Not while it runs. */
 void core_rig_account(struct core_rig *r, const char *host, const char *user, const char *password);

@@ -326,6 +326,78 @@ static void handshake(const struct stream *s, char dst[128])
 	snprintf(dst, 128, "<handshake>%s</handshake>", hex);
 }
 
+static int open_component(struct stream **s)
+{
+	int fd = ar_connect(ACCESS_COMPONENT, s);
+
+	said(fd, AR_C1OPEN, "</stream:features>");
+	return fd;
+}
+
+/* Streams of version 1.0 over TCP. */
+static void component_sasl(void)
+{
+	struct stream *s;
+	char text[128];
+	int fd = open_component(&s);
+
+	said(fd, "<starttls " TLS_NS "/>", "<proceed");
+	fsm_event(&s->f, COMP_EV_TLS_UP, NULL);
+	close(fd);
+	ar_turn();
+	fd = open_component(&s);
+	s->port = ACCESS_COMPONENT_TLS; /* as if TLS had come first */
+	said(fd, "<starttls " TLS_NS "/>", "<failure " TLS_NS "/></stream:stream>");
+	close(fd);
+	ar_turn();
+	fd = open_component(&s);
+	handshake(s, text);
+	said(fd, text, "<handshake/>");
+	close(fd);
+	ar_turn();
+	fd = open_component(&s);
+	said(fd, "<handshake>x</handshake>", "<not-authorized");
+	close(fd);
+	ar_turn();
+	fd = open_component(&s);
+	said(fd, "<auth " SASL_NS " mechanism='X'/>", "<encryption-required/>");
+	ar.cfg->component_tls = COMPONENT_TLS_OPTIONAL;
+	said(fd, "<auth " SASL_NS " mechanism='X'/>", "<invalid-mechanism/>");
+	said(fd, "<abort " SASL_NS "/>", "<aborted/>");
+	said(fd, "<auth " SASL_NS " mechanism='SCRAM-SHA-256'/>", "<challenge");
+	said(fd, "<abort " SASL_NS "/>", "<aborted/>");
+	/* n,,n=echo.localhost,r=a */
+	said(fd, "<auth " SASL_NS " mechanism='SCRAM-SHA-256'>biwsbj1lY2hvLmxvY2FsaG9zdCxyPWE=</auth>",
+	     "<challenge");
+	said(fd, "<response " SASL_NS ">Yz1iaXdzLHI9YSxwPWE=</response>", "<failure");
+	((struct comp *)(void *)s)->failures = 4;
+	said(fd, "<auth " SASL_NS " mechanism='X'/>", "<policy-violation");
+	close(fd);
+	ar_turn();
+	fd = open_component(&s);
+	((struct comp *)(void *)s)->failures = 4;
+	said(fd, "<auth " SASL_NS " mechanism='SCRAM-SHA-256'>!</auth>", "<policy-violation");
+	close(fd);
+	ar_turn();
+	fd = open_component(&s);
+	s->f.state = COMP_STEP; /* the last step needs a real proof: by hand */
+	assert_int_equal(login_new(&(struct login_env){ .w = &ar.w,
+							.cfg = ar.cfg,
+							.host = SL("echo.localhost"),
+							.component = true,
+							.owner = s },
+				   SL("PLAIN"), &((struct comp *)(void *)s)->login),
+			 0);
+	fsm_event(&s->f, COMP_EV_SUCCESS, NULL);
+	assert_int_equal(s->f.state, COMP_MOVING);
+	comp_depart((struct comp *)(void *)s);
+	ar_recv(fd);
+	said(fd, AR_C1OPEN, "<sm ");
+	close(fd);
+	ar_turn();
+	ar.cfg->component_tls = COMPONENT_TLS_REQUIRED;
+}
+
 static void component_rows(void)
 {
 	struct stream *s;
@@ -413,6 +485,7 @@ static void test_rows(void **state)
 	c2s_after_login();
 	c2s_ends();
 	sessions_end_detached();
+	component_sasl();
 	component_rows();
 	clock_fake(false, 0, 0);
 	all_hit(&c2s_fsm);

@@ -92,7 +92,7 @@ static void copies(void **state)
 static void errors(void **state)
 {
 	struct err e = { 0, NULL, "" };
-	char big[400];
+	char big[600];
 
 	UNUSED(state);
 	assert_int_equal(err_set(&e, E_SYNTAX, "RFC 1", "bad %s", "thing"), E_SYNTAX);
@@ -108,6 +108,19 @@ static void errors(void **state)
 	big[sizeof(big) - 1] = '\0';
 	err_errno(&e, E_IO, "%s", big);
 	assert_int_equal(strlen(e.text), ERR_TEXT_MAX - 1);
+	assert_string_equal(e.text + ERR_TEXT_MAX - 5, " ...");
+	for (size_t i = 0; i < sizeof(big) - 1; i++)
+		big[i] = "word "[i % 5];
+	err_set(&e, E_IO, NULL, "%s", big);
+	assert_string_equal(e.text + strlen(e.text) - 9, " word ...");
+	errno = ENOENT;
+	err_errno(&e, E_IO, "%.500s", big);
+	assert_string_equal(e.text + strlen(e.text) - 8, ": No ...");
+	memset(big, 'x', sizeof(big) - 1);
+	for (size_t i = 1; i + 1 < sizeof(big); i += 2)
+		memcpy(big + i, "\xc3\xa9", 2);
+	err_set(&e, E_IO, NULL, "%s", big);
+	assert_memory_equal(e.text + strlen(e.text) - 6, "\xc3\xa9 ...", 6);
 	assert_string_equal(e_name(0), "ok");
 	assert_string_equal(e_name(E_NOMEM), "nomem");
 	assert_string_equal(e_name(E_INTERNAL), "internal");

@@ -17,6 +17,7 @@
 #include "appliance/fsm/fsm.h"
 #include "appliance/loop/conn.h"
 #include "appliance/loop/resolve.h"
+#include "appliance/loop/tls.h"
 #include "translators/common/component.h"
 
 static struct {
@@ -26,7 +27,9 @@ static struct {
 	struct listener *ln;
 	struct conn *conn;
 	struct buf in;
-	const char *after_header, *after_handshake, *after_enable;
+	const char *after_header, *after_handshake, *after_enable, *after_auth;
+	const char *version; /* in the server's header */
+	struct tls_ctx *tls;
 	bool up, custody;
 	unsigned ups, downs, connects;
 	uint64_t acked[16];
@@ -58,10 +61,13 @@ static void data(void *self, struct sl d)
 	assert_int_equal(buf_add(&t.in, d), 0);
 	if (t.after_header && take("<stream:stream")) {
 		say("<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' "
-		    "from='sms.example' id='3BF96D32'>");
+		    "from='sms.example' id='3BF96D32'");
+		say(t.version);
 		say(t.after_header);
 	} else if (t.after_handshake && take("</handshake>")) {
 		say(t.after_handshake);
+	} else if (t.after_auth && (take("</auth>") || take("<starttls "))) {
+		say(t.after_auth);
 	} else if (t.after_enable && take("<enable ")) {
 		say(t.after_enable);
 	}
@@ -129,7 +135,7 @@ static void until(const bool *flag, bool value)
 
 static void expect(const char *what)
 {
-	for (int i = 0; i < 600; i++) {
+	for (int i = 0; i < 1200; i++) {
 		if (take(what))
 			return;
 		loop_turn(t.loop, 5);
@@ -137,14 +143,14 @@ static void expect(const char *what)
 	fail_msg("never came: %s", what);
 }
 
-static int set_up(void **state)
+static int set_up_with(enum component_secure secure)
 {
 	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
 	socklen_t n = sizeof(sa);
 	int fd;
 
-	UNUSED(state);
 	memset(&t, 0, sizeof(t));
+	t.version = ">";
 	buf_init(&t.in, 1u << 20);
 	assert_int_equal(loop_new(LOOP_BACKEND_DEFAULT, &t.loop, NULL), 0);
 	assert_int_equal(resolver_new(t.loop, &t.resolver, NULL), 0);
@@ -155,10 +161,35 @@ static int set_up(void **state)
 				     .host = SL("127.0.0.1"),
 				     .port = ntohs(sa.sin_port),
 				     .secret = SL("test"),
+				     .secure = secure,
 				     .inflight_max = 4 };
+	assert_int_equal(tls_ctx_client(SL_NULL, false, SL_NULL, SL_NULL, &t.tls, NULL), 0);
+	cfg.tls_ctx = t.tls;
 	t.after_header = "";
 	t.after_handshake = "<handshake/>";
 	assert_int_equal(component_new(t.loop, t.resolver, &cfg, &ops, NULL, &t.c, NULL), 0);
+	return 0;
+}
+
+static int set_up(void **state)
+{
+	UNUSED(state);
+	return set_up_with(COMPONENT_TLS_NEVER);
+}
+
+static int set_up_offered(void **state)
+{
+	UNUSED(state);
+	set_up_with(COMPONENT_TLS_OFFERED);
+	t.version = " version='1.0'>";
+	return 0;
+}
+
+static int set_up_always(void **state)
+{
+	UNUSED(state);
+	set_up_with(COMPONENT_TLS_ALWAYS);
+	t.version = " version='1.0'>";
 	return 0;
 }
 
@@ -166,6 +197,8 @@ static int tear_down(void **state)
 {
 	UNUSED(state);
 	component_free(&t.c);
+	tls_ctx_unref(&t.tls);
+	log_capture(NULL, NULL);
 	if (t.conn)
 		conn_kill(t.conn);
 	turns(5);
@@ -195,6 +228,19 @@ static void test_without_sm(void **state)
 		turns(1);
 	assert_int_equal(t.nacked, 1); /* COMP-5: the peer's TCP has it */
 	assert_int_equal(t.acked[0], 7);
+}
+
+/* It ends in good order, and its TCP had everything. */
+static void test_acked_at_the_end(void **state)
+{
+	UNUSED(state);
+	t.after_enable = "<failed xmlns='urn:xmpp:sm:3'/>";
+	until(&t.up, true);
+	assert_int_equal(component_send(t.c, SL("<presence/>"), 7), 0);
+	expect("<presence/>");
+	say("</stream:stream>");
+	until(&t.up, false);
+	assert_int_equal(t.nacked, 1);
 }
 
 static void test_enable_not_answered(void **state)
@@ -233,6 +279,26 @@ static void test_acknowledgements(void **state)
 	/* More acknowledged than was sent: the stream is worth nothing. */
 	say("<a xmlns='urn:xmpp:sm:3' h='9'/>");
 	until(&t.up, false);
+}
+
+/* An answer without news is not followed by another question at once, but by one soon. */
+static void test_asks_again(void **state)
+{
+	uint64_t asked;
+
+	UNUSED(state);
+	t.after_enable = "<enabled xmlns='urn:xmpp:sm:3'/>";
+	until(&t.up, true);
+	assert_int_equal(component_send(t.c, SL("<message/>"), 1), 0);
+	expect("<r xmlns='urn:xmpp:sm:3'/>");
+	say("<a xmlns='urn:xmpp:sm:3' h='0'/>");
+	asked = clock_mono_ms();
+	expect("<r xmlns='urn:xmpp:sm:3'/>");
+	assert_true(clock_mono_ms() - asked >= 400);
+	say("<a xmlns='urn:xmpp:sm:3' h='1'/>");
+	for (int i = 0; i < 200 && t.nacked < 1; i++)
+		turns(1);
+	assert_int_equal(t.nacked, 1);
 }
 
 static void test_pauses_when_the_owner_is_slow(void **state)
@@ -373,6 +439,98 @@ static void test_refused(void **state)
 	log_capture(NULL, NULL);
 }
 
+/* ---- what a server may not do to a client that wants more than XEP-0114 ---------------------- */
+
+#define SCRAM_FEATURES \
+	"<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>" \
+	"<mechanism>SCRAM-SHA-256</mechanism></mechanisms></stream:features>"
+#define TLS_FEATURES \
+	"<stream:features><starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:features>"
+
+static void tries_again(unsigned times)
+{
+	for (int i = 0; i < 3000 && t.connects < times; i++)
+		turns(1);
+	assert_true(t.connects >= times);
+	assert_int_equal(t.ups, 0);
+}
+
+/* COMP-17: says 1.0, and has no features (ejabberd). */
+static void test_no_features(void **state)
+{
+	uint64_t from = clock_mono_ms();
+
+	UNUSED(state);
+	t.after_handshake = NULL;
+	expect("<handshake>aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e</handshake>");
+	assert_true(clock_mono_ms() - from >= 2500);
+}
+
+/* The same where it would not be safe (COMP-16). */
+static void test_no_features_insecure(void **state)
+{
+	UNUSED(state);
+	log_capture(ignore_line, NULL);
+	tries_again(2);
+}
+
+static void test_useless_features(void **state)
+{
+	UNUSED(state);
+	t.after_header = "<stream:features/>";
+	t.after_handshake = NULL;
+	expect("<handshake>aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e</handshake>");
+}
+
+static void test_0114_insecure(void **state)
+{
+	UNUSED(state);
+	log_capture(ignore_line, NULL);
+	t.version = ">";
+	tries_again(3);
+}
+
+/* It lets everybody in, and cannot prove that it knows the secret. */
+static void test_impostor(void **state)
+{
+	UNUSED(state);
+	log_capture(ignore_line, NULL);
+	t.after_header = SCRAM_FEATURES;
+	t.after_auth = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>";
+	tries_again(3);
+	t.after_auth = "<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>dj1BQUFB</success>";
+	tries_again(5);
+}
+
+static void test_bad_challenge(void **state)
+{
+	UNUSED(state);
+	log_capture(ignore_line, NULL);
+	t.after_header = SCRAM_FEATURES;
+	t.after_auth = "<challenge xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>!</challenge>";
+	tries_again(3);
+}
+
+/* Words of somebody in the middle, in one piece with <proceed/>. */
+static void test_injection(void **state)
+{
+	UNUSED(state);
+	log_capture(ignore_line, NULL);
+	t.after_header = TLS_FEATURES;
+	t.after_auth = "<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>" SCRAM_FEATURES;
+	tries_again(3);
+	assert_false(take("\x16\x03")); /* no handshake was begun */
+}
+
+static void test_starttls_refused(void **state)
+{
+	UNUSED(state);
+	log_capture(ignore_line, NULL);
+	t.after_header = TLS_FEATURES;
+	t.after_auth = "<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/></stream:stream>";
+	tries_again(3);
+}
+
 static void test_garbage(void **state)
 {
 	UNUSED(state);
@@ -400,8 +558,10 @@ int main(void)
 		cmocka_unit_test(test_table),
 		cmocka_unit_test_setup_teardown(test_handshake_digest, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_without_sm, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_acked_at_the_end, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_enable_not_answered, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_acknowledgements, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_asks_again, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_pauses_when_the_owner_is_slow, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(test_loss_and_return, set_up, tear_down),
@@ -410,9 +570,19 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_silent_server, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_garbage, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_no_features, set_up_offered, tear_down),
+		cmocka_unit_test_setup_teardown(test_no_features_insecure, set_up_always,
+						tear_down),
+		cmocka_unit_test_setup_teardown(test_useless_features, set_up_offered, tear_down),
+		cmocka_unit_test_setup_teardown(test_0114_insecure, set_up_always, tear_down),
+		cmocka_unit_test_setup_teardown(test_impostor, set_up_offered, tear_down),
+		cmocka_unit_test_setup_teardown(test_bad_challenge, set_up_offered, tear_down),
+		cmocka_unit_test_setup_teardown(test_injection, set_up_offered, tear_down),
+		cmocka_unit_test_setup_teardown(test_starttls_refused, set_up_offered, tear_down),
 	};
 
 	rnd_init();
+	tls_init();
 	log_set_level(LOG_L_ERROR);
 	return cmocka_run_group_tests_name("component", tests, NULL, NULL);
 }

@@ -403,6 +403,34 @@ static void test_close_now(void **state)
 
 /* A peer that does not read: the limit is met, nothing is lost or doubled, on_drained tells when
  * there is room again. */
+/* What is larger than the limit goes when nothing else waits, and only then. */
+static void test_larger_than_the_limit(void **state)
+{
+	struct side s;
+	int fd = side_on_pair(&s, 1000);
+	static char got[2u << 20];
+	size_t big = 1u << 20, n = 0;
+	char *p;
+
+	UNUSED(state);
+	CALL(assert_int_equal(conn_write(s.c, SL("before")), 0));
+	CALL(p = conn_write_reserve_hard(s.c, big));
+	assert_non_null(p); /* "before" is with the kernel */
+	memset(p, 'x', big);
+	CALL(conn_write_commit(s.c, big));
+	CALL(assert_null(conn_write_reserve_hard(s.c, 10)));
+	for (int i = 0; i < 10000 && n < big + 6; i++) {
+		n += read_all(fd, got + n, 50000);
+		turns(1);
+	}
+	assert_int_equal(n, big + 6);
+	assert_memory_equal(got, "beforexx", 8);
+	CALL(p = conn_write_reserve_hard(s.c, 1001));
+	assert_non_null(p);
+	side_end(&s);
+	close(fd);
+}
+
 static void test_slow_reader(void **state)
 {
 	struct side s;
@@ -1103,6 +1131,7 @@ static int run_all(enum loop_backend b, const char *name)
 		T(test_close_after_peer),
 		T(test_close_gives_up),
 		T(test_close_now),
+		T(test_larger_than_the_limit),
 		T(test_slow_reader),
 		T(test_pause),
 		T(test_pause_in_data),

@@ -120,19 +120,107 @@ static void test_first_messages(void **state)
 static void test_mechanisms(void **state)
 {
 	UNUSED(state);
-	assert_null(login_mech_refused(ar.cfg, true, SL("PLAIN")));
-	assert_null(login_mech_refused(ar.cfg, false, SL("SCRAM-SHA-1")));
-	assert_string_equal(login_mech_refused(ar.cfg, false, SL("PLAIN")), "encryption-required");
-	assert_string_equal(login_mech_refused(ar.cfg, true, SL("EXTERNAL")), "invalid-mechanism");
-	assert_string_equal(login_mech_refused(ar.cfg, true, SL("")), "invalid-mechanism");
-	assert_string_equal(login_mech_refused(ar.cfg, true, SL("plain")), "invalid-mechanism");
+	assert_null(login_mech_refused(ar.cfg, LOGIN_TLS, SL("PLAIN")));
+	assert_null(login_mech_refused(ar.cfg, 0, SL("SCRAM-SHA-1")));
+	assert_string_equal(login_mech_refused(ar.cfg, 0, SL("PLAIN")), "encryption-required");
+	assert_string_equal(login_mech_refused(ar.cfg, LOGIN_TLS, SL("EXTERNAL")), "invalid-mechanism");
+	assert_string_equal(login_mech_refused(ar.cfg, LOGIN_TLS, SL("")), "invalid-mechanism");
+	assert_string_equal(login_mech_refused(ar.cfg, LOGIN_TLS, SL("plain")), "invalid-mechanism");
 	ar.cfg->mechanisms = SL("  SCRAM-SHA-512 ");
-	assert_string_equal(login_mech_refused(ar.cfg, true, SL("SCRAM-SHA-1")),
+	assert_string_equal(login_mech_refused(ar.cfg, LOGIN_TLS, SL("SCRAM-SHA-1")),
 			    "mechanism-too-weak");
-	assert_null(login_mech_refused(ar.cfg, true, SL("SCRAM-SHA-512")));
+	assert_null(login_mech_refused(ar.cfg, LOGIN_TLS, SL("SCRAM-SHA-512")));
 	ar.cfg->tls_required = true;
-	assert_string_equal(login_mech_refused(ar.cfg, false, SL("SCRAM-SHA-512")),
+	assert_string_equal(login_mech_refused(ar.cfg, 0, SL("SCRAM-SHA-512")),
 			    "encryption-required");
+}
+
+/* A component: its own domain is the user, its secret the password (COMP-11, 12). */
+static const char *component(struct sl mech, struct sl domain, struct sl secret, struct sl data)
+{
+	struct login_env env = { .w = &ar.w,
+				 .cfg = ar.cfg,
+				 .host = domain,
+				 .secret = SL("0123456789abcdef"),
+				 .component = true,
+				 .password = secret,
+				 .owner = &ar,
+				 .answer = answered };
+	const char *got;
+
+	assert_int_equal(login_new(&env, mech, &login), 0);
+	got = say(data);
+	login_free(&login);
+	return got;
+}
+
+static void test_component(void **state)
+{
+	static const struct {
+		struct sl secret, data;
+		const char *want;
+	} t[] = {
+		{ SL("s3cret"), SL("\0echo.localhost\0s3cret"), "ok" },
+		{ SL("s3cret"), SL("echo.localhost\0Echo.LocalHost\0s3cret"), "ok" },
+		{ SL("s3cret"), SL("\0echo.localhost\0s3cret "), "not-authorized" },
+		{ SL("s3cret"), SL("\0other.localhost\0s3cret"), "not-authorized" },
+		{ SL("s3cret"), SL("\0alice\0wonder"), "not-authorized" },
+		{ SL("s3cret"), SL("a@echo.localhost\0echo.localhost\0s3cret"), "invalid-authzid" },
+		{ SL("s3cret"), SL("other.localhost\0echo.localhost\0s3cret"), "invalid-authzid" },
+		{ SL(""), SL("\0echo.localhost\0s3cret"), "not-authorized" },
+		{ SL("bad\x07"), SL("\0echo.localhost\0bad\x07"), "not-authorized" },
+	};
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(t); i++)
+		assert_string_equal(
+			component(SL("PLAIN"), SL("echo.localhost"), t[i].secret, t[i].data),
+			t[i].want);
+	assert_string_equal(component(SL("SCRAM-SHA-512"), SL("echo.localhost"), SL("s3cret"),
+				      SL("n,a=echo.localhost,n=echo.localhost,r=x")),
+			    "more");
+	assert_string_equal(login_mech_refused(ar.cfg, LOGIN_TLS | LOGIN_COMPONENT,
+					       SL("SCRAM-SHA-1")),
+			    "mechanism-too-weak");
+	assert_string_equal(login_mech_refused(ar.cfg, LOGIN_COMPONENT, SL("SCRAM-SHA-256")),
+			    "encryption-required");
+	ar.cfg->component_tls = COMPONENT_TLS_OPTIONAL;
+	assert_null(login_mech_refused(ar.cfg, LOGIN_COMPONENT, SL("SCRAM-SHA-256")));
+	assert_string_equal(login_mech_refused(ar.cfg, LOGIN_COMPONENT, SL("PLAIN")),
+			    "encryption-required");
+}
+
+static uint64_t component_time(struct sl secret, struct sl mech, struct sl data)
+{
+	struct timespec from, to;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &from);
+	component(mech, SL("echo.localhost"), secret, data);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &to);
+	return (uint64_t)(to.tv_sec - from.tv_sec) * 1000000000u + (uint64_t)to.tv_nsec -
+	       (uint64_t)from.tv_nsec;
+}
+
+/* The same work whether there is such a component or not, in both kinds of mechanism. */
+static void test_component_time(void **state)
+{
+	static const struct {
+		struct sl mech, data;
+	} t[] = { { SL("PLAIN"), SL("\0echo.localhost\0guess") },
+		  { SL("SCRAM-SHA-256"), SL("n,,n=echo.localhost,r=x") } };
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+		uint64_t known = UINT64_MAX, unknown = UINT64_MAX, took;
+
+		for (int n = 0; n < 20; n++) {
+			took = component_time(SL("s3cret"), t[i].mech, t[i].data);
+			known = took < known ? took : known;
+			took = component_time(SL_NULL, t[i].mech, t[i].data);
+			unknown = took < unknown ? took : unknown;
+		}
+		assert_true(known < unknown * 2 && unknown < known * 2);
+	}
 }
 
 static void test_store_fails(void **state)
@@ -179,13 +267,18 @@ static void test_abandoned(void **state)
 	begin(SL("SCRAM-SHA-1"));
 	assert_null(login_input(login, SL("n,,n=alice,r=x")));
 	ar_answer();
-	login_free(&login); /* while a step runs */
+	login_free(&login); /* before a step */
+	ar_turn();
+	begin(SL("PLAIN"));
+	assert_null(login_input(login, SL("\0alice\0wonder")));
+	ar_answer();
+	login_free(&login); /* while a thread derives */
 	ar_turn();
 	begin(SL("SCRAM-SHA-1"));
 	assert_string_equal(say(SL("n,,n=alice,r=x")), "more");
 	login_free(&login);
-	begin(SL("SCRAM-SHA-1"));
-	assert_null(login_input(login, SL("n,,n=alice,r=x")));
+	begin(SL("PLAIN"));
+	assert_null(login_input(login, SL("\0alice\0wonder")));
 	ar_answer();
 	ar.later[0].job->drop(ar.later[0].job); /* the worker is gone */
 	ar.nlater = 0;
@@ -234,6 +327,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_first_messages),   T(test_mechanisms), T(test_store_fails),
 		T(test_missing_verifier), T(test_abandoned),  T(test_time),
+		T(test_component),        T(test_component_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1030,6 +1030,41 @@ static void test_component_stalls(void **state)
 	rh_free(&h);
 }
 
+/* DELIV-3: what has no row does not overtake a component's backlog, however long it is. */
+static void test_backlog_keeps_order(void **state)
+{
+	struct rh *h = begin(1);
+	char line[256], id[32];
+	unsigned total = PAGER_WINDOW + 50, more = PAGER_LATE + 50;
+
+	(void)state;
+	RH_RUN(h, "attach irc.localhost sm\nlogin alice/a sm\nlogin alice/b\nsettle\n");
+	rh_sm_begin(h, "alice/a", id);
+	for (unsigned i = 0; i < total; i++) { /* have rows: alice/a has XEP-0198 */
+		snprintf(line, sizeof(line),
+			 "alice/a > <message to='x@irc.localhost' type='chat' id='%u'><body>x</body></message>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "settle\n");
+	for (unsigned i = total; i < total + more; i++) { /* have none */
+		snprintf(line, sizeof(line),
+			 "alice/b > <message to='x@irc.localhost' type='%s' id='%u'><body>x</body></message>\n",
+			 i % 7 ? "chat" : "error", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "settle\n");
+	assert_int_equal(rh_inbox(h, "irc.localhost"), PAGER_WINDOW);
+	/* What promises nothing is not stored, and does not overtake either. */
+	RH_RUN(h, "alice/b > <message to='x@irc.localhost' type='chat' id='s'><body>x</body><no-store xmlns='urn:xmpp:hints'/></message>\n"
+		  "alice/b < <message type='error' id='s'><error><resource-constraint xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>\n");
+	for (unsigned i = 0; i < total + more; i++) {
+		snprintf(line, sizeof(line), "irc.localhost < <message type='*' id='%u'/>\nack irc.localhost 1\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "irc.localhost -\nalice/b -\nrows irc.localhost 0\n");
+	rh_free(&h);
+}
+
 /* Rows that were counted while their stanzas waited for the load are not counted twice. */
 static void test_count_race(void **state)
 {
@@ -1169,6 +1204,7 @@ int main(void)
 		cmocka_unit_test(test_flush_stops),
 		cmocka_unit_test(test_page_and_stanza),
 		cmocka_unit_test(test_component_stalls),
+		cmocka_unit_test(test_backlog_keeps_order),
 		cmocka_unit_test(test_count_race),
 		cmocka_unit_test(test_no_expiry_in_flight),
 		cmocka_unit_test(test_store_fails),

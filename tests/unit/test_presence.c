@@ -689,6 +689,67 @@ static void test_component_comes_back(void **state)
 	rh_free(&h);
 }
 
+/* PRES-15: contacts at a component that goes are unavailable, to those who saw them, each resource. */
+static void test_component_goes(void **state)
+{
+	struct rh *h = begin(2);
+
+	(void)state;
+	RH_RUN(h, "attach gw.localhost sm\nattach gw.localhost#2 sm\n"
+		  "login alice/a\nalice/a > <presence/>\nlogin bob/b\nbob/b > <presence/>\n"
+		  "alice/a > <presence to='+1@gw.localhost' type='subscribe'/>\n"
+		  "gw.localhost > <presence from='+1@gw.localhost' to='alice@localhost' type='subscribed'/>\n"
+		  "alice/a > <presence to='+2@gw.localhost' type='subscribe'/>\n"
+		  "gw.localhost > <presence from='+2@gw.localhost' to='alice@localhost' type='subscribed'/>\n"
+		  "settle\n"
+		  "gw.localhost > <presence from='+1@gw.localhost' to='alice@localhost'/>\n"
+		  "gw.localhost > <presence from='+1@gw.localhost/x' to='alice@localhost/a'/>\n"
+		  "gw.localhost > <presence from='+2@gw.localhost' to='alice@localhost'/>\n"
+		  "gw.localhost > <presence from='+2@gw.localhost' to='alice@localhost' type='unavailable'/>\n"
+		  /* no contact of his */
+		  "gw.localhost > <presence from='+1@gw.localhost' to='bob@localhost'/>\n"
+		  "settle\nclear alice/a\nclear bob/b\n"
+		  "detach gw.localhost#2\n"
+		  "alice/a -\n"
+		  "detach gw.localhost\n"
+		  "alice/a ~ <presence type='unavailable' from='+1@gw.localhost'/>\n"
+		  "alice/a ~ <presence type='unavailable' from='+1@gw.localhost/x'/>\n"
+		  "alice/a -\nbob/b -\n"
+		  "attach gw.localhost sm\n"
+		  "gw.localhost ~ <presence from='alice@localhost/a' to='+1@gw.localhost' type='probe'/>\n"
+		  "gw.localhost > <presence from='+1@gw.localhost' to='alice@localhost/a'/>\n"
+		  "alice/a < <presence from='+1@gw.localhost'/>\n"
+		  /* who is away does not see it */
+		  "alice/a > <presence type='unavailable'/>\nsettle\nclear alice/a\n"
+		  "alice/a > <presence/>\nsettle\nclear alice/a\n"
+		  "detach gw.localhost\n"
+		  "alice/a -\n");
+	rh_free(&h);
+}
+
+/* PRES-15: presence that waited for a commit when the component went is taken back, too. */
+static void test_component_goes_behind_a_commit(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "attach gw.localhost\n"
+		  "login alice/a\nalice/a > <presence/>\n"
+		  "alice/a > <presence to='+1@gw.localhost' type='subscribe'/>\n"
+		  "gw.localhost > <presence from='+1@gw.localhost' to='alice@localhost' type='subscribed'/>\n"
+		  "settle\nclear alice/a\n"
+		  "hold\n"
+		  "gw.localhost > <message from='+1@gw.localhost' to='+2@gw.localhost' type='chat' id='1'><body>x</body></message>\n"
+		  "gw.localhost > <presence from='+1@gw.localhost' to='alice@localhost'/>\n"
+		  "detach gw.localhost\n"
+		  "alice/a -\n"
+		  "release\n"
+		  "alice/a < <presence from='+1@gw.localhost'/>\n"
+		  "alice/a < <presence type='unavailable' from='+1@gw.localhost'/>\n"
+		  "alice/a -\n");
+	rh_free(&h);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -715,6 +776,8 @@ int main(void)
 		cmocka_unit_test(test_order_behind_a_commit),
 		cmocka_unit_test(test_unknown_domain),
 		cmocka_unit_test(test_component_comes_back),
+		cmocka_unit_test(test_component_goes),
+		cmocka_unit_test(test_component_goes_behind_a_commit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "appliance/base/clock.h"
 #include "appliance/base/log.h"
 #include "appliance/base/rnd.h"
 #include "appliance/loop/conn.h"
@@ -42,10 +43,12 @@ struct bearer {
 		uint64_t token;
 		int rc;
 	} answer[PARTS_MAX];
-	unsigned nanswers;
+	unsigned nanswers, limited;
+	char name[32], prefix[32]; /* of the others */
+	uint32_t cost;
 };
 
-static struct bearer fake;
+static struct bearer fake, other[4];
 
 int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link *s,
 		    const struct numplan *np, const struct bearer_ops *ops, void *arg,
@@ -53,9 +56,20 @@ int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link
 {
 	UNUSED(l);
 	UNUSED(r);
-	UNUSED(s);
 	UNUSED(np);
 	UNUSED(e);
+	for (unsigned i = 0; i < ARRAY_LEN(other) && !sl_eq(s->name, SL("fake")); i++) {
+		if (other[i].name[0])
+			continue;
+		other[i] = (struct bearer){ .ops = ops, .arg = arg, .up = true, .window = 1 };
+		other[i].cost = s->cost;
+		snprintf(other[i].name, sizeof(other[i].name), SLFMT, SLARG(s->name));
+		if (s->prefixes.n)
+			snprintf(other[i].prefix, sizeof(other[i].prefix), SLFMT,
+				 SLARG(s->prefixes.v[0]));
+		*b_r = &other[i];
+		return 0;
+	}
 	fake.ops = ops;
 	fake.arg = arg;
 	fake.in_flight = 0;
@@ -100,6 +114,17 @@ void bearer_free(struct bearer **b)
 {
 	*b = NULL;
 }
+void bearer_stop(struct bearer *b, uint32_t drain_ms, uint32_t close_ms)
+{
+	UNUSED(drain_ms);
+	UNUSED(close_ms);
+	b->up = false;
+	b->ops->on_state(b->arg, b);
+}
+bool bearer_stopped(const struct bearer *b)
+{
+	return b->in_flight == 0;
+}
 int bearer_submit(struct bearer *b, const struct sms_part *p, uint64_t cookie)
 {
 	if (!b->up || b->in_flight >= b->window)
@@ -122,13 +147,17 @@ int bearer_submit(struct bearer *b, const struct sms_part *p, uint64_t cookie)
 }
 void bearer_answer(struct bearer *b, uint64_t token, int rc)
 {
-	b->answer[b->nanswers].token = token;
-	b->answer[b->nanswers++].rc = rc;
+	if (b->nanswers < PARTS_MAX) {
+		b->answer[b->nanswers].token = token;
+		b->answer[b->nanswers].rc = rc;
+	}
+	b->nanswers++;
+	if (rc == E_LIMIT)
+		b->limited++;
 }
 const char *bearer_name(const struct bearer *b)
 {
-	UNUSED(b);
-	return "fake";
+	return b->name[0] ? b->name : "fake";
 }
 bool bearer_up(const struct bearer *b)
 {
@@ -145,13 +174,15 @@ unsigned bearer_encodings(const struct bearer *b)
 }
 unsigned bearer_serves(const struct bearer *b, struct sl number)
 {
-	UNUSED(b);
-	return number.n && !sl_starts(number, SL("+999")) ? 1 : 0;
+	struct sl prefix = sl_cstr(b->prefix);
+
+	if (sl_starts(number, SL("+999"))) /* no bearer serves these */
+		return 0;
+	return number.n && sl_starts(number, prefix) ? (unsigned)prefix.n + 1 : 0;
 }
 uint32_t bearer_cost(const struct bearer *b)
 {
-	UNUSED(b);
-	return 1;
+	return b->cost;
 }
 int bearer_key(const struct bearer *b, struct sl id, struct buf *dst)
 {
@@ -174,7 +205,15 @@ void bearer_enable(struct bearer *b, bool on)
 static atomic_uint loose[STORE_KIND_MAX];
 
 static atomic_uint commits_to_fail;
+static atomic_bool writer_waits; /* reads go on */
 static struct store_engine engine;
+
+static int begin_or_wait(struct store_conn *c, struct err *e)
+{
+	while (writer_waits)
+		usleep(1000);
+	return store_engine_sqlite.begin(c, e);
+}
 
 static int commit_or_fail(struct store_conn *c, struct err *e)
 {
@@ -201,6 +240,7 @@ int __wrap_store_new(const struct store_cfg *c, struct bus *bus, struct store **
 int __wrap_store_new(const struct store_cfg *c, struct bus *bus, struct store **s_r, struct err *e)
 {
 	engine = store_engine_sqlite;
+	engine.begin = begin_or_wait;
 	engine.commit = commit_or_fail;
 	engine.exec = exec_and_count;
 	return store_new_engine(&engine, c, bus, s_r, e);
@@ -365,19 +405,27 @@ static void crash(void)
 	stop();
 }
 
-static int set_up(void **state)
+static const char *default_link = "";
+
+static void configure(int max_parts)
 {
 	json_t *doc = json_pack(
-		"{s:s, s:[{s:s}], s:[{s:s, s:s, s:i, s:s, s:s}], s:{s:s, s:s, s:i, s:i}}",
+		"{s:s, s:[{s:s}], s:[{s:s, s:s, s:i, s:s, s:s}], s:{s:s, s:s, s:s, s:i, s:i}}",
 		"state_dir", "/tmp", "host", "name", "localhost", "link", "name", "fake", "host",
 		"127.0.0.1", "port", 2775, "system_id", "x", "password", "y", "sms", "domain",
-		"sms.localhost", "country_code", "1", "max_parts", 3, "retry_min_seconds", 1);
+		"sms.localhost", "default_link", default_link, "country_code", "1", "max_parts",
+		max_parts, "retry_min_seconds", 1);
 	struct err e = { 0 };
 
-	UNUSED(state);
 	if (config_from_json(doc, CONFIG_SMS, &cfg, &e) < 0)
 		fail_msg("config: %s", e.text);
 	json_decref(doc);
+}
+
+static int set_up(void **state)
+{
+	UNUSED(state);
+	configure(3);
 	assert_int_equal(chdir(dir), 0);
 	buf_init(&core.in, 1u << 20);
 	memset(&fake, 0, sizeof(fake));
@@ -426,9 +474,44 @@ static void wait_answers(unsigned n)
 	assert_int_equal(fake.nanswers, n);
 }
 
-static void on_got(struct store_op *op)
+static void got(struct store_op *op)
 {
 	*(bool *)op->arg = true;
+}
+
+/* What was submitted before is committed and answered, and so is what followed from that. */
+static void settle_down(void)
+{
+	for (int i = 0; i < 4; i++) {
+		bool done = false;
+		struct store_meta_put m = { 0 };
+
+		store_op_init(&m.op, STORE_META_PUT, got, &done);
+		m.key = m.value = SL("x");
+		store_submit(app->store, &m.op);
+		while (!done)
+			loop_turn(app->loop, 5);
+		turns(2);
+	}
+}
+
+/* The entry with this custody id, as the store has it. */
+static struct store_queue_entry stored(const char *custody)
+{
+	bool done = false;
+	struct store_queue_get g = { 0 };
+	struct store_queue_entry q;
+
+	store_op_init(&g.op, STORE_QUEUE_GET, got, &done);
+	g.custody_id = sl_cstr(custody);
+	store_submit(app->store, &g.op);
+	while (!done)
+		loop_turn(app->loop, 5);
+	assert_int_equal(g.op.rc, 0);
+	assert_true(g.found_r);
+	q = g.entry_r;
+	store_op_fini(&g.op);
+	return q; /* its texts are gone */
 }
 
 /* What is stored of a message, by its custody id; the caller calls store_op_fini. */
@@ -439,7 +522,7 @@ static void get(struct store_queue_get *g, const char *custody)
 
 	snprintf(key, sizeof(key), "c%s", custody);
 	memset(g, 0, sizeof(*g));
-	store_op_init(&g->op, STORE_QUEUE_GET, on_got, &done);
+	store_op_init(&g->op, STORE_QUEUE_GET, got, &done);
 	g->custody_id = sl_cstr(key);
 	store_submit(app->store, &g->op);
 	while (!done)
@@ -642,6 +725,75 @@ static void test_custody_duplicate(void **state)
 	assert_int_equal(fake.n, 1);
 }
 
+static void add_link(const char *name, const char *prefix, uint32_t cost)
+{
+	struct sl v = sl_cstr(prefix);
+	struct config_link l = { .name = sl_cstr(name),
+				 .prefixes = { &v, v.n ? 1 : 0 },
+				 .cost = cost };
+
+	assert_int_equal(app_bearer_add(app, &l, false, NULL), 0);
+}
+
+static const char *route(const char *number, const char *link)
+{
+	bool any = false;
+	struct bearer *b = app_route(app, sl_cstr(number), sl_cstr(link), &any);
+
+	return b ? bearer_name(b) : any ? "full" : "none";
+}
+
+static void with_default(const char *name)
+{
+	const struct config *old = cfg;
+
+	default_link = name;
+	configure(3);
+	default_link = "";
+	config_unref(&app->cfg);
+	app->cfg = config_ref(cfg);
+	config_unref(&old);
+}
+
+/* MSG-11. */
+static void test_routes(void **state)
+{
+	UNUSED(state);
+	fake.cost = 50; /* takes all */
+	add_link("de", "+49", 9);
+	add_link("berlin", "+4930", 10);
+	add_link("berlin2", "+4930", 11);
+	add_link("all", "", 60);
+	assert_string_equal(route("+493012", ""), "berlin"); /* the longest, though dearer */
+	assert_string_equal(route("+498912", ""), "de");
+	assert_string_equal(route("+15550100", ""), "fake");
+	assert_string_equal(route("+493012", "de"), "de");     /* the account's */
+	assert_string_equal(route("+15550100", "de"), "fake"); /* which does not serve this one */
+	other[1].in_flight = 1;
+	assert_string_equal(route("+493012", ""), "berlin2");
+	other[2].in_flight = 1;
+	assert_string_equal(route("+493012", ""), "full"); /* not over one that fits less */
+	other[1].up = other[2].up = false;
+	assert_string_equal(route("+493012", ""), "de");
+	with_default("all");
+	assert_string_equal(route("+15550100", ""), "all"); /* though fake is cheaper */
+	assert_string_equal(route("+493012", ""), "de");
+	other[3].in_flight = 1;
+	assert_string_equal(route("+15550100", ""), "full");
+	other[3].up = false;
+	assert_string_equal(route("+15550100", ""), "fake");
+	fake.up = false;
+	assert_string_equal(route("+15550100", ""), "none");
+	with_default("de"); /* also what its prefixes do not begin */
+	assert_string_equal(route("+15550100", ""), "de");
+	for (unsigned i = 0; i < ARRAY_LEN(other); i++) {
+		other[i].in_flight = 0;
+		assert_int_equal(app_bearer_del(app, sl_cstr(other[i].name)), 0);
+		other[i].name[0] = '\0';
+	}
+	assert_true(app_serves(app, SL("+15550100"))); /* fake, which is down */
+}
+
 static void test_order_in_conversation(void **state)
 {
 	UNUSED(state);
@@ -683,6 +835,45 @@ static void test_crash_between_submit_and_answer(void **state)
 	assert_int_equal(app->counter[SMS_CNT_OUT_AMBIGUOUS], 1);
 	outcome(0, PART_ACCEPTED, "z");
 	turns(5);
+}
+
+static void answer_late(struct loop_timer *t)
+{
+	UNUSED(t);
+	outcome(0, PART_ACCEPTED, "late");
+}
+
+/* LINK-9: what the network says while we stop is kept, and what it was not given is no riddle. */
+static void test_stop_waits_for_answers(void **state)
+{
+	struct loop_timer t = { 0 };
+	char text[400];
+
+	UNUSED(state);
+	fake.window = 1;
+	memset(text, 'd', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	say_message("45", "w1", "+15550107", text); /* three parts, one is handed over */
+	wait_parts(1);
+	core_expect("h='1'/>");
+	app_stop(app);
+	loop_timer_set(app->loop, &t, 300, answer_late);
+	loop_run(app->loop);
+	assert_true(fake.part[0].answered);
+	crash();
+	fake.n = 0;
+	fake.window = 10;
+	core.restarts = 0;
+	start();
+	wait_parts(2); /* the rest */
+	assert_int_equal(fake.part[0].concat.seq, 2);
+	assert_int_equal(fake.part[1].concat.seq, 3);
+	outcome(0, PART_ACCEPTED, "l2");
+	outcome(1, PART_ACCEPTED, "l3");
+	settle_down();
+	assert_int_equal(app->counter[SMS_CNT_OUT_AMBIGUOUS], 0);
+	assert_false(stored("c45").ambiguous);
+	assert_int_equal(stored("c45").state, STORE_Q_ACCEPTED);
 }
 
 static void test_outbox_survives(void **state)
@@ -753,6 +944,53 @@ static void test_in_long(void **state)
 	assert_int_equal(occurrences("<body>"), 1);
 }
 
+/* MO-4: a copy of a fragment, after its message went, is no new message. */
+static void test_in_fragment_again(void **state)
+{
+	struct sms_in a = incoming("one ", (struct gsm_concat){ 9, 2, 1, false }),
+		      b = incoming("two", (struct gsm_concat){ 9, 2, 2, false }),
+		      c = incoming("new", (struct gsm_concat){ 9, 2, 2, false }),
+		      d = incoming("quite ", (struct gsm_concat){ 9, 2, 1, false });
+
+	UNUSED(state);
+	fake.ops->on_message(fake.arg, &fake, &a, 1);
+	fake.ops->on_message(fake.arg, &fake, &b, 2);
+	core_expect("<body>one two</body>");
+	fake.ops->on_message(fake.arg, &fake, &b, 3);
+	settle_down();
+	assert_int_equal(fake.nanswers, 3);
+	assert_int_equal(fake.answer[2].rc, 0);
+	assert_int_equal(app->counter[SMS_CNT_IN_COPIES], 1);
+	in_sweep(app->in, clock_wall_ms() + 700000);
+	settle_down();
+	assert_int_equal(occurrences("<body>"), 1);
+	/* Other octets under the same reference are another message. */
+	fake.ops->on_message(fake.arg, &fake, &c, 4);
+	fake.ops->on_message(fake.arg, &fake, &d, 5);
+	core_expect("<body>quite new</body>");
+}
+
+/* MO-3: the last fragment comes while what is there is being delivered. */
+static void test_in_fragment_in_the_sweep(void **state)
+{
+	struct sms_in a = incoming("one ", (struct gsm_concat){ 10, 2, 1, false }),
+		      b = incoming("two", (struct gsm_concat){ 10, 2, 2, false });
+	uint64_t later = clock_wall_ms() + 700000;
+
+	UNUSED(state);
+	fake.ops->on_message(fake.arg, &fake, &a, 1);
+	settle_down();
+	writer_waits = true;
+	in_sweep(app->in, later);
+	fake.ops->on_message(fake.arg, &fake, &b, 2);
+	turns(20); /* the group is read, and its message waits for the writer */
+	writer_waits = false;
+	core_expect("part 2 of 2 missing");
+	settle_down();
+	in_sweep(app->in, later);
+	core_expect("two");
+}
+
 static void test_multipart_receipts(void **state)
 {
 	char text[200];
@@ -776,6 +1014,99 @@ static void test_multipart_receipts(void **state)
 	turns(20);
 	assert_int_equal(occurrences("<received "), 1);
 	assert_int_equal(fake.nanswers, 2);
+}
+
+/* Each receipt is answered, also when those before it left nothing for it to do (DLV-3). */
+static void test_copies_of_a_receipt(void **state)
+{
+	struct sms_receipt r = { .key = { SL("fake\nd1") },
+				 .nkeys = 1,
+				 .state = RECEIPT_DELIVERED };
+
+	UNUSED(state);
+	say_message("62", "p2", "+15550109", "x");
+	wait_parts(1);
+	outcome(0, PART_ACCEPTED, "d1");
+	turns(5);
+	commits_to_fail = 1; /* and the counters count what was committed */
+	for (unsigned i = 0; i < 5; i++)
+		fake.ops->on_receipt(fake.arg, &fake, &r, i);
+	for (int i = 0; i < 600 && fake.nanswers < 5; i++)
+		turns(1);
+	assert_int_equal(fake.nanswers, 5);
+	core_expect("<received xmlns='urn:xmpp:receipts' id='p2'/>");
+	assert_int_equal(occurrences("<received "), 1);
+	assert_int_equal(app->counter[SMS_CNT_OUT_DELIVERED], 1);
+	assert_int_equal(commits_to_fail, 0);
+}
+
+/* DLV-4: the store is slower than the network: what is in work is bounded, and the rest refused. */
+static void test_flood_of_receipts(void **state)
+{
+	struct sms_receipt r = { .key = { SL("fake\nnone") },
+				 .nkeys = 1,
+				 .state = RECEIPT_DELIVERED };
+	const unsigned n = 20000;
+
+	UNUSED(state);
+	for (unsigned i = 0; i < n; i++)
+		fake.ops->on_receipt(fake.arg, &fake, &r, i);
+	assert_int_equal(fake.limited, n - 16384);
+	assert_int_equal(fake.nanswers, fake.limited);
+	assert_int_equal(app->counter[SMS_CNT_RECEIPT_REFUSED], fake.limited);
+	for (uint64_t end = clock_mono_ms() + 60000; fake.nanswers < n && clock_mono_ms() < end;)
+		turns(1);
+	assert_int_equal(fake.nanswers, n);
+	fake.ops->on_receipt(fake.arg, &fake, &r, n);
+	turns(20);
+	assert_int_equal(fake.nanswers, n + 1);
+	assert_int_equal(fake.limited, n - 16384);
+}
+
+static void put_accepted(uint64_t id, uint64_t changed_ms)
+{
+	bool done = false;
+	struct store_queue_put p = { 0 };
+
+	store_op_init(&p.op, STORE_QUEUE_PUT, got, &done);
+	p.entry = (struct store_queue_entry){ .id = id,
+					      .from_jid = SL("alice@localhost/phone"),
+					      .to_jid = SL("+15550114@sms.localhost"),
+					      .from_number = SL("+15550001"),
+					      .to_number = SL("+15550114"),
+					      .stanza_id = SL("old"),
+					      .body = SL("x"),
+					      .stamp_ms = 1,
+					      .changed_ms = changed_ms,
+					      .expires_ms = 1,
+					      .state = STORE_Q_ACCEPTED,
+					      .parts = 1 };
+	store_submit(app->store, &p.op);
+	while (!done)
+		loop_turn(app->loop, 5);
+	assert_int_equal(p.op.rc, 0);
+	assert_false(p.id_taken_r);
+}
+
+/* Accepted messages whose receipt is overdue are found behind any number of others. */
+static void test_no_receipt_comes(void **state)
+{
+	uint64_t now = clock_wall_ms();
+
+	UNUSED(state);
+	for (unsigned i = 1; i <= 450; i++)
+		put_accepted(i, now);
+	for (unsigned i = 451; i <= 700; i++)
+		put_accepted(i, 1);
+	outcome_settle(app->outcome);
+	for (int i = 0; i < 600 && occurrences("never said") < 250; i++)
+		turns(1);
+	turns(5);
+	assert_int_equal(occurrences("<remote-server-timeout "), 250);
+	assert_int_equal(app->counter[SMS_CNT_OUT_EXPIRED], 250);
+	outcome_settle(app->outcome);
+	turns(10);
+	assert_int_equal(app->counter[SMS_CNT_OUT_EXPIRED], 250);
 }
 
 static void come_up(void)
@@ -828,6 +1159,34 @@ static void test_commit_of_refusal_fails(void **state)
 	for (int i = 0; i < 600 && core.restarts < before + 2; i++)
 		loop_turn(app->loop, 5);
 	assert_int_equal(core.restarts, before + 2); /* so that the core sends it again */
+}
+
+static void test_queued_text_that_is_too_long_by_now(void **state)
+{
+	char text[400];
+
+	UNUSED(state);
+	memset(text, 'c', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	fake.up = false;
+	say_message("81", "l1", "+15550113", text);
+	say_message("82", "l2", "+15550113", "short");
+	core_expect("h='2'/>");
+	crash();
+	config_unref(&cfg);
+	configure(1);
+	core.restarts = 0;
+	fake.n = 0;
+	commits_to_fail = 2;
+	start();
+	core_expect("<not-acceptable "); /* MSG-3 */
+	core_expect("id='l1'");
+	assert_int_equal(stored("c81").state, STORE_Q_FAILED);
+	wait_parts(1);
+	assert_string_equal(fake.part[0].text, "short");
+	outcome(0, PART_ACCEPTED, "s");
+	turns(5);
+	assert_int_equal(app->counter[SMS_CNT_OUT_FAILED], 1);
 }
 
 static void test_in_binary_parts(void **state)
@@ -1415,8 +1774,9 @@ static void test_in_partial(void **state)
 	for (unsigned i = 0; i < 3; i++)
 		pass(15000);
 	core_expect("<body>one [part 2 of 3 missing] three</body>");
+	turns(5);
 	assert_int_equal(app->counter[SMS_CNT_IN_PARTIAL], 1);
-	assert_int_equal(loose[STORE_FRAG_DEL], 0); /* with the message, in one transaction */
+	assert_int_equal(loose[STORE_FRAG_JOIN], 0); /* with the message, in one transaction */
 	for (unsigned i = 0; i < 50; i++)
 		pass(15000);
 	assert_int_equal(occurrences("<body>"), 1);
@@ -1524,19 +1884,28 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_temporary_is_retried, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refusals, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_custody_duplicate, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_routes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_order_in_conversation, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_crash_between_submit_and_answer, set_up,
 						tear_down),
+		cmocka_unit_test_setup_teardown(test_stop_waits_for_answers, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_outbox_survives, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_outbox_on_a_new_stream, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_outbox_id_is_taken, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_long, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_in_fragment_again, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_in_fragment_in_the_sweep, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_multipart_receipts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_copies_of_a_receipt, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_flood_of_receipts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_no_receipt_comes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_submit_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_end_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_refusal_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_binary_parts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_queued_text_that_is_too_long_by_now, set_up,
+						tear_down),
 		cmocka_unit_test_setup_teardown(test_in_odd_senders, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_text_that_is_no_xml, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_expires, set_up, tear_down),

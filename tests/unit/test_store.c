@@ -1147,6 +1147,64 @@ static void test_frag(void **state)
 	store_op_fini(&l.op);
 }
 
+/* Only what was joined is marked as such, and known as a copy for the time that is asked for. */
+static void test_frag_joined(void **state)
+{
+	struct store_rig *r = *state;
+	static const uint8_t two[] = { 1, 2 };
+	struct store_frag_put p = { .op = RIG_OP(STORE_FRAG_PUT),
+				    .group = SL("g1"),
+				    .number = 1,
+				    .total = 3,
+				    .stamp_ms = 100,
+				    .payload = SL("one") };
+	struct store_frag_load l = { .op = RIG_OP(STORE_FRAG_LOAD), .group = SL("g1") };
+	struct store_frag_join j = { .op = RIG_OP(STORE_FRAG_JOIN),
+				     .group = SL("g1"),
+				     .number = two,
+				     .n = 2,
+				     .now_ms = 500 };
+	struct store_frag_purge x = { .op = RIG_OP(STORE_FRAG_PURGE),
+				      .before_ms = 500,
+				      .limit = 10 };
+
+	DO(p);
+	p.number = 2;
+	p.payload = SL("two");
+	DO(p);
+	p.number = 3;
+	p.payload = SL("three"); /* comes after the load whose result is joined */
+	DO(p);
+	assert_int_equal(p.have_r, 3);
+	DO(j);
+	DO(l);
+	assert_int_equal(l.n_r, 1);
+	assert_int_equal(l.row_r[0].number, 3);
+	store_op_fini(&l.op);
+	p.number = 2;
+	p.payload = SL("two");
+	p.joined_since_ms = 500;
+	DO(p);
+	assert_true(p.joined_r);
+	p.payload = SL("another");
+	DO(p);
+	assert_false(p.joined_r);
+	assert_int_equal(p.have_r, 2);
+	p.number = 1;
+	p.payload = SL("one");
+	p.joined_since_ms = 501; /* too long ago */
+	DO(p);
+	assert_false(p.joined_r);
+	assert_int_equal(p.have_r, 3);
+	j.n = 1;
+	DO(j);
+	DO(x);
+	assert_int_equal(rig_sql(r, "SELECT count(*) FROM frag"), 3);
+	x.before_ms = 501;
+	DO(x);
+	assert_int_equal(rig_sql(r, "SELECT count(*) FROM frag"), 2);
+}
+
 #define CORE(f) cmocka_unit_test_setup_teardown(f, setup_core, teardown)
 #define SMS(f)  cmocka_unit_test_setup_teardown(f, setup_sms, teardown)
 
@@ -1180,6 +1238,7 @@ int main(void)
 		SMS(test_queue_purge),
 		SMS(test_outbox),
 		SMS(test_frag),
+		SMS(test_frag_joined),
 	};
 
 	return cmocka_run_group_tests_name("store", tests, NULL, NULL);

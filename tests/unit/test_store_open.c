@@ -366,7 +366,12 @@ static void check_sms(struct store_rig *r)
 				      .states = 1u << STORE_Q_ACCEPTED };
 	struct store_number_list n = { .op = RIG_OP(STORE_NUMBER_LIST), .limit = 10 };
 	struct store_outbox_load o = { .op = RIG_OP(STORE_OUTBOX_LOAD), .limit = 10 };
+	struct store_frag_load f = { .op = RIG_OP(STORE_FRAG_LOAD) };
 
+	DO(f);
+	assert_int_equal(f.n_r, 1);
+	assert_true(sl_eq(f.row_r[0].payload, SL("abc")));
+	store_op_fini(&f.op);
 	DO(q);
 	assert_int_equal(q.n_r, 1);
 	assert_int_equal(q.entry_r[0].id, 500);

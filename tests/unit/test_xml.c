@@ -193,6 +193,80 @@ static void test_documents(void **state)
 		run_all_ways(&documents[i], "", "");
 }
 
+/* ---- two streams of one pool ------------------------------------------------------------------
+ */
+
+static void check_pair(const struct doc *da, const struct doc *db, unsigned seed)
+{
+	const struct doc *d[2] = { da, db };
+	struct recorder r[2];
+	size_t at[2] = { 0, 0 };
+	bool failed[2] = { false, false };
+
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(recorder_init(&r[i], &recorder_limits), 0);
+	xml_stream_move(r[1].x, r[0].pool[0], &recorder_ops, &r[1]);
+	for (unsigned i = 0; i < 2; i++)
+		assert_int_equal(recorder_feed(&r[i], SL(HEAD_TEXT)), 0);
+	while (at[0] < strlen(d[0]->in) || at[1] < strlen(d[1]->in)) {
+		unsigned i = (unsigned)rand_r(&seed) & 1;
+		size_t n = (size_t)rand_r(&seed) % 5 + 1;
+
+		if (!failed[i])
+			failed[i] = recorder_feed(&r[i], sl_sub(sl_cstr(d[i]->in), at[i],
+								at[i] + n)) < 0;
+		at[i] += n;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		struct buf want = { .max = 1u << 20 };
+
+		assert_int_equal(buf_addf(&want, "%s%s", HEAD_EVENT, d[i]->out), 0);
+		if (!sl_eq(buf_sl(&r[i].log), buf_sl(&want)))
+			fail_msg("%s\n got  " SLFMT "\n beside %s", d[i]->in,
+				 SLARG(buf_sl(&r[i].log)), d[!i]->in);
+		buf_free(&want);
+	}
+	recorder_free(&r[1]);
+	recorder_free(&r[0]);
+}
+
+/* Between stanzas a parser goes from stream to stream: nothing of one may be seen in the other. */
+static void test_shared_parsers(void **state)
+{
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(stanzas); i++)
+		for (size_t j = 0; j < ARRAY_LEN(stanzas); j++)
+			check_pair(&stanzas[i], &stanzas[j], (unsigned)(i * 100 + j));
+}
+
+/* Who holds a parser: a stream inside a stanza or a token, and one with an unusual header. */
+static void test_holds_parser(void **state)
+{
+	static const struct {
+		const char *head, *in;
+		bool parked;
+	} v[] = {
+		{ HEAD_TEXT, "", true },
+		{ HEAD_TEXT, "<presence/>", true },
+		{ HEAD_TEXT, "<presence/> ", true },
+		{ HEAD_TEXT, "<presence", false },
+		{ HEAD_TEXT, "<message><body/>", false },
+		{ HEAD_TEXT, "<presence/><", false },
+		{ "<stream xmlns='u'>", "<presence/>", false },
+	};
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(v); i++) {
+		struct recorder r;
+
+		assert_int_equal(recorder_init(&r, &recorder_limits), 0);
+		assert_int_equal(recorder_feed(&r, sl_cstr(v[i].head)), 0);
+		assert_int_equal(recorder_feed(&r, sl_cstr(v[i].in)), 0);
+		assert_int_equal(xml_stream_parked(r.x), v[i].parked);
+		recorder_free(&r);
+	}
+}
+
 /* ---- limits ---------------------------------------------------------------------------------- */
 
 static char *text_of(size_t n, char c)
@@ -938,6 +1012,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stanzas),
 		cmocka_unit_test(test_documents),
+		cmocka_unit_test(test_shared_parsers),
+		cmocka_unit_test(test_holds_parser),
 		cmocka_unit_test(test_limit_octets),
 		cmocka_unit_test(test_limit_header),
 		cmocka_unit_test(test_limit_shape),

@@ -2,93 +2,31 @@
 #include "translators/common/component.h"
 
 #include <netdb.h>
-#include <openssl/evp.h>
 
-#include "appliance/base/enc.h"
 #include "appliance/base/log.h"
 #include "appliance/base/rnd.h"
-#include "appliance/fsm/fsm.h"
-#include "appliance/loop/conn.h"
 #include "appliance/loop/resolve.h"
+#include "appliance/loop/tls.h"
+#include "translators/common/component_int.h"
+#include "translators/common/scram_client.h"
 
 #define STREAM_NS_ACCEPT "jabber:component:accept"
 #define BACKOFF_MIN_MS   200u
 #define BACKOFF_MAX_MS   10000u
+#define TCP_ACK_FIRST_MS 2u
 #define TCP_ACK_POLL_MS  50u
-
-enum {
-	ST_BACKOFF,
-	ST_CONNECTING,
-	ST_HEADER,
-	ST_FEATURES,
-	ST_AUTH,
-	ST_HANDSHAKE,
-	ST_BIND_HEADER,
-	ST_BIND_FEATURES,
-	ST_ENABLE,
-	ST_UP,
-	ST_STOPPED
-};
-enum {
-	EV_RETRY,
-	EV_CONNECTED,
-	EV_HEADER_SASL,
-	EV_HEADER_0114,
-	EV_FEATURES,
-	EV_SUCCESS,
-	EV_REFUSED,
-	EV_HANDSHAKE,
-	EV_ENABLED,
-	EV_NO_SM,
-	EV_LOST,
-	EV_TIMEOUT,
-	EV_STOP
-};
-
-struct sent {
-	uint64_t cookie;
-};
-
-struct component {
-	struct fsm fsm;
-	struct loop *loop;
-	struct resolver *resolver;
-	struct resolve_req *query;
-	const struct component_ops *ops;
-	void *arg;
-	char *domain, *unix_path, *host;
-	uint16_t port;
-	struct secret secret;
-	size_t out_octets;
-	uint32_t inflight_max;
-	struct conn *conn;
-	struct xml_pool *pool;
-	struct xml_stream *xml;
-	struct loop_timer timer, tcp_ack;
-	struct loop_task ack_task;
-	uint32_t backoff_ms;
-	uint32_t stream; /* generation: tickets of older ones are ignored */
-	bool custody, was_up, paused;
-	bool ack_due, request_due, request_out;
-	/* incoming: done flags of stanzas h+1 ... in_seq, one octet each */
-	uint32_t h, in_seq;
-	struct buf done;
-	/* outgoing: cookies of stanzas acked+1 ..., in order */
-	uint32_t acked;
-	struct buf sent;
-	const char *why;
-};
+#define ASK_AGAIN_MS     500u /* COMP-18 */
 
 static void read_more(struct component *c);
+static void tcp_acked(struct component *c);
 static void stream_drop(struct component *c);
-static int open_stream(struct component *c);
 
 /* ---- actions --------------------------------------------------------------------------------- */
 
 static const struct conn_ops conn_ops;
 static const struct xml_stream_ops xml_ops;
 static const struct xml_limits limits = {
-	.stanza_octets = 1u << 20, .depth = 64, .attrs = 64, .nodes = 16384
+	.stanza_octets = COMPONENT_STANZA_MAX, .depth = 1010, .attrs = 1010, .nodes = 65536
 };
 
 static void resolved(void *arg, int rc, const struct addrinfo *addr)
@@ -124,50 +62,18 @@ static int act_connect(void *self, const void *ev)
 static int act_open(void *self, const void *ev)
 {
 	UNUSED(ev);
-	return open_stream(self);
-}
-
-static int act_auth(void *self, const void *ev)
-{
-	struct component *c = self;
-
-	UNUSED(ev);
-	return conn_write(
-		c->conn,
-		SL("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='EXTERNAL'>=</auth>"));
-}
-
-/* XEP-0114: hex SHA-1 of the stream id and the secret. ev: the id (struct sl). */
-static int act_handshake(void *self, const void *ev)
-{
-	struct component *c = self;
-	const struct sl *id = ev;
-	unsigned char md[EVP_MAX_MD_SIZE];
-	unsigned int n = 0;
-	EVP_MD_CTX *m = EVP_MD_CTX_new();
-	struct buf out;
-	int rc = -1;
-
-	buf_init(&out, 256);
-	if (m && EVP_DigestInit_ex(m, EVP_sha1(), NULL) == 1 &&
-	    EVP_DigestUpdate(m, id->p, id->n) == 1 &&
-	    EVP_DigestUpdate(m, c->secret.p, c->secret.n) == 1 &&
-	    EVP_DigestFinal_ex(m, md, &n) == 1 && buf_add(&out, SL("<handshake>")) == 0 &&
-	    hex_encode(&out, sl_mk((const char *)md, n)) == 0 &&
-	    buf_add(&out, SL("</handshake>")) == 0)
-		rc = conn_write(c->conn, buf_sl(&out));
-	EVP_MD_CTX_free(m);
-	buf_free(&out);
-	return rc;
+	return component_open_stream(self);
 }
 
 static int act_restart(void *self, const void *ev)
 {
 	struct component *c = self;
+	int rc = component_act_success(c, ev);
 
-	UNUSED(ev);
+	if (rc < 0)
+		return rc;
 	xml_stream_restart(c->xml);
-	return open_stream(c);
+	return component_open_stream(c);
 }
 
 static int act_enable(void *self, const void *ev)
@@ -238,10 +144,25 @@ static const struct fsm_row component_rows[] = {
 	 */
 	{ ST_BACKOFF, EV_TIMEOUT, ST_CONNECTING, NULL, act_connect, "COMP-1", false },
 	{ ST_BACKOFF, EV_RETRY, ST_CONNECTING, NULL, act_connect, "COMP-1", false },
+	{ ST_CONNECTING, EV_CONNECTED, ST_TLS, component_tls_first, component_act_direct, "COMP-15",
+	  false },
 	{ ST_CONNECTING, EV_CONNECTED, ST_HEADER, NULL, act_open, "COMP-2", false },
+	{ ST_TLS, EV_TLS_UP, ST_HEADER, NULL, act_open, "COMP-15", false },
 	{ ST_HEADER, EV_HEADER_SASL, ST_FEATURES, NULL, NULL, "COMP-3", false },
-	{ ST_HEADER, EV_HEADER_0114, ST_HANDSHAKE, NULL, act_handshake, "XEP-0114 2", false },
-	{ ST_FEATURES, EV_FEATURES, ST_AUTH, NULL, act_auth, "COMP-3", false },
+	{ ST_HEADER, EV_HEADER_0114, ST_HANDSHAKE, component_may_0114, component_act_handshake,
+	  "XEP-0114 2", false },
+	{ ST_HEADER, EV_HEADER_0114, ST_BACKOFF, NULL, component_act_insecure, "COMP-16", false },
+	{ ST_FEATURES, EV_FEATURES, ST_STARTTLS, component_wants_tls, component_act_starttls,
+	  "COMP-15", false },
+	{ ST_FEATURES, EV_FEATURES, ST_AUTH, component_can_auth, component_act_auth, "COMP-3",
+	  false },
+	{ ST_FEATURES, EV_FEATURES, ST_HANDSHAKE, component_may_0114, component_act_handshake,
+	  "COMP-17", false },
+	{ ST_FEATURES, EV_FEATURES, ST_BACKOFF, NULL, component_act_insecure, "COMP-16", false },
+	{ ST_FEATURES, EV_TIMEOUT, ST_HANDSHAKE, component_may_0114, component_act_handshake,
+	  "COMP-17", false },
+	{ ST_STARTTLS, EV_PROCEED, ST_TLS, NULL, component_act_proceed, "COMP-15", false },
+	{ ST_AUTH, EV_CHALLENGE, ST_AUTH, NULL, component_act_response, "COMP-3", true },
 	{ ST_AUTH, EV_SUCCESS, ST_BIND_HEADER, NULL, act_restart, "COMP-3", false },
 	{ ST_AUTH, EV_REFUSED, ST_BACKOFF, NULL, act_refused, "COMP-4", false },
 	{ ST_BIND_HEADER, EV_HEADER_SASL, ST_BIND_FEATURES, NULL, NULL, "COMP-3", false },
@@ -257,21 +178,24 @@ static const struct fsm_row component_rows[] = {
 	{ FSM_ANY, EV_STOP, ST_STOPPED, NULL, NULL, "COMP-8", false },
 };
 
-enum { T_BACKOFF, T_CONNECT, T_STEP, T_ENABLE };
+enum { T_BACKOFF, T_CONNECT, T_STEP, T_FEATURES, T_ENABLE };
 
 static const struct fsm_timeout component_timeouts[] = {
 	[T_BACKOFF] = { "component_backoff", BACKOFF_MIN_MS, 1, BACKOFF_MAX_MS * 2, EV_TIMEOUT,
 			"COMP-1" },
 	[T_CONNECT] = { "component_connect", 15000, 1000, 120000, EV_TIMEOUT, "COMP-7" },
 	[T_STEP] = { "component_step", 15000, 1000, 120000, EV_TIMEOUT, "COMP-7" },
+	[T_FEATURES] = { "component_features", 3000, 100, 60000, EV_TIMEOUT, "COMP-17" },
 	[T_ENABLE] = { "component_enable", 3000, 100, 60000, EV_TIMEOUT, "COMP-5" },
 };
 
 static const struct fsm_state component_states[] = {
 	[ST_BACKOFF] = { "BACKOFF", false, T_BACKOFF },
 	[ST_CONNECTING] = { "CONNECTING", false, T_CONNECT },
+	[ST_TLS] = { "TLS", false, T_STEP },
 	[ST_HEADER] = { "HEADER", false, T_STEP },
-	[ST_FEATURES] = { "FEATURES", false, T_STEP },
+	[ST_FEATURES] = { "FEATURES", false, T_FEATURES },
+	[ST_STARTTLS] = { "STARTTLS", false, T_STEP },
 	[ST_AUTH] = { "AUTH", false, T_STEP },
 	[ST_HANDSHAKE] = { "HANDSHAKE", false, T_STEP },
 	[ST_BIND_HEADER] = { "BIND_HEADER", false, T_STEP },
@@ -284,9 +208,12 @@ static const struct fsm_state component_states[] = {
 static const char *const component_events[] = {
 	[EV_RETRY] = "RETRY",
 	[EV_CONNECTED] = "CONNECTED",
+	[EV_TLS_UP] = "TLS_UP",
 	[EV_HEADER_SASL] = "HEADER_SASL",
 	[EV_HEADER_0114] = "HEADER_0114",
 	[EV_FEATURES] = "FEATURES",
+	[EV_PROCEED] = "PROCEED",
+	[EV_CHALLENGE] = "CHALLENGE",
 	[EV_SUCCESS] = "SUCCESS",
 	[EV_REFUSED] = "REFUSED",
 	[EV_HANDSHAKE] = "HANDSHAKE",
@@ -358,7 +285,7 @@ const struct fsm_def component_fsm = {
 /* ---- stream ------------------------------------------------------------------------------------
  */
 
-static int open_stream(struct component *c)
+int component_open_stream(struct component *c)
 {
 	struct buf out;
 	int rc = 0;
@@ -372,7 +299,9 @@ static int open_stream(struct component *c)
 	if (rc == 0)
 		rc = xml_write_escaped(&out, sl_cstr(c->domain));
 	if (rc == 0)
-		rc = buf_add(&out, c->unix_path ? SL("' version='1.0'>") : SL("'>"));
+		rc = buf_add(&out, c->unix_path || c->secure != COMPONENT_TLS_NEVER
+					   ? SL("' version='1.0'>")
+					   : SL("'>"));
 	if (rc == 0)
 		rc = conn_write(c->conn, buf_sl(&out));
 	buf_free(&out);
@@ -394,6 +323,8 @@ static void stream_drop(struct component *c)
 		conn_set_ops(conn, &conn_ops, NULL);
 		conn_close(conn, 1000);
 	}
+	scram_client_free(&c->scram);
+	c->tls_due = false;
 	c->paused = c->ack_due = c->request_due = c->request_out = false;
 	loop_timer_clear(&c->tcp_ack);
 	loop_task_clear(&c->ack_task);
@@ -421,6 +352,16 @@ static void conn_connected(void *self)
 	fsm_event(&c->fsm, EV_CONNECTED, NULL);
 }
 
+static void conn_tls(void *self)
+{
+	struct component *c = self;
+
+	if (!c)
+		return;
+	xml_stream_free(&c->xml);
+	fsm_event(&c->fsm, EV_TLS_UP, NULL);
+}
+
 static void conn_data(void *self, struct sl data)
 {
 	struct component *c = self;
@@ -438,11 +379,17 @@ static void conn_data(void *self, struct sl data)
 	}
 }
 
-/* Go on after a pause by the parser (restart after SASL). */
+/* Go on after a pause by the parser (restart after SASL, STARTTLS). */
 static void read_more(struct component *c)
 {
 	struct err e = { 0 };
 
+	if (c->tls_due) {
+		c->tls_due = false;
+		if (component_begin_tls(c) < 0)
+			conn_kill(c->conn);
+		return;
+	}
 	while (c->conn && c->xml && xml_stream_unread(c->xml)) {
 		int rc = xml_stream_resume(c->xml, &e);
 		if (rc == XML_PAUSE)
@@ -459,6 +406,8 @@ static void conn_closed(void *self, const struct err *why)
 
 	if (!c)
 		return;
+	if (c->fsm.state == ST_UP && !c->custody)
+		tcp_acked(c); /* the last chance to ask */
 	c->conn = NULL;
 	if (why->code && !c->why)
 		c->why = "connection lost";
@@ -468,18 +417,23 @@ static void conn_closed(void *self, const struct err *why)
 static const struct conn_ops conn_ops = {
 	.on_data = conn_data,
 	.on_connected = conn_connected,
+	.on_tls = conn_tls,
 	.on_closed = conn_closed,
 };
 
 static int on_open(void *self, const struct xml_node *root, struct sl content_ns)
 {
 	struct component *c = self;
-	struct sl id = xml_attr(root, SL("id"));
+	bool v1 = (c->unix_path || c->secure != COMPONENT_TLS_NEVER) &&
+		  sl_eq(xml_attr(root, SL("version")), SL("1.0"));
 
 	if (!sl_eq(content_ns, SL(STREAM_NS_ACCEPT)))
 		return -1;
-	bool v1 = c->unix_path && sl_eq(xml_attr(root, SL("version")), SL("1.0"));
-	fsm_event(&c->fsm, v1 ? EV_HEADER_SASL : EV_HEADER_0114, &id);
+	free(c->id);
+	c->id = sl_dup(xml_attr(root, SL("id")));
+	if (!c->id)
+		return -1;
+	fsm_event(&c->fsm, v1 ? EV_HEADER_SASL : EV_HEADER_0114, NULL);
 	return c->conn ? 0 : -1;
 }
 
@@ -505,6 +459,17 @@ static void flush_acks(struct loop_task *t)
 	c->ack_due = false;
 }
 
+/* The server has answered without news, and was silent since. */
+static void on_ask_timer(struct loop_timer *t)
+{
+	struct component *c = container_of(t, struct component, tcp_ack);
+
+	if (!c->conn || !c->sent.n || c->request_out)
+		return;
+	c->request_due = true;
+	loop_defer(c->loop, &c->ack_task, flush_acks);
+}
+
 static int take_ack(struct component *c, const struct xml_node *n)
 {
 	uint64_t h;
@@ -526,14 +491,35 @@ static int take_ack(struct component *c, const struct xml_node *n)
 		if (s.cookie)
 			c->ops->on_acked(c->arg, s.cookie);
 	}
-	if (c->stream == stream && c->sent.n)
-		c->request_due = true;
+	/* Our core sends <a/> unasked when it has stored what we asked about (CUST-3). Asking again
+	 * at once would go round in circles for as long as a commit takes. */
+	if (c->stream == stream && c->sent.n) {
+		if (covered)
+			c->request_due = true;
+		else
+			loop_timer_set(c->loop, &c->tcp_ack, ASK_AGAIN_MS, on_ask_timer);
+	}
 	if (c->request_due)
 		loop_defer(c->loop, &c->ack_task, flush_acks);
 	return 0;
 }
 
 /* Without XEP-0198: what the peer's TCP has is delivered, as far as one can know. */
+static void tcp_acked(struct component *c)
+{
+	uint32_t stream = c->stream;
+	struct sent s;
+
+	if (!c->sent.n || !conn_output_acked(c->conn))
+		return;
+	while (c->stream == stream && c->sent.n) {
+		memcpy(&s, buf_sl(&c->sent).p, sizeof(s));
+		buf_consume(&c->sent, sizeof(s));
+		if (s.cookie)
+			c->ops->on_acked(c->arg, s.cookie);
+	}
+}
+
 static void on_tcp_ack_timer(struct loop_timer *t)
 {
 	struct component *c = container_of(t, struct component, tcp_ack);
@@ -541,14 +527,7 @@ static void on_tcp_ack_timer(struct loop_timer *t)
 
 	if (!c->conn)
 		return;
-	if (c->sent.n && conn_output_acked(c->conn))
-		while (c->stream == stream && c->sent.n) {
-			struct sent s;
-			memcpy(&s, buf_sl(&c->sent).p, sizeof(s));
-			buf_consume(&c->sent, sizeof(s));
-			if (s.cookie)
-				c->ops->on_acked(c->arg, s.cookie);
-		}
+	tcp_acked(c);
 	if (c->stream == stream && c->conn)
 		loop_timer_set(c->loop, t, TCP_ACK_POLL_MS, on_tcp_ack_timer);
 }
@@ -601,28 +580,39 @@ static int on_stanza(struct component *c, struct arena *a, struct xml_node *n)
 	return c->stream == stream && c->conn ? 0 : -1;
 }
 
+/* The event of an element before the stream is established; false: it has none. */
+static bool event_of(const struct component *c, const struct xml_node *n, uint8_t *event_r)
+{
+	if (xml_is(n, NS_STANZA, SL("handshake")))
+		*event_r = EV_HANDSHAKE;
+	else if (xml_is(n, NS_STREAM, SL("features")))
+		*event_r = EV_FEATURES;
+	else if (xml_is(n, NS_STREAM, SL("error")))
+		*event_r = c->fsm.state == ST_HANDSHAKE ? EV_REFUSED : EV_LOST;
+	else if (n->ns == NS_TLS)
+		*event_r = sl_eq(n->name, SL("proceed")) ? EV_PROCEED : EV_LOST;
+	else if (xml_is(n, NS_SASL, SL("challenge")))
+		*event_r = EV_CHALLENGE;
+	else if (n->ns == NS_SASL)
+		*event_r = sl_eq(n->name, SL("success")) ? EV_SUCCESS : EV_REFUSED;
+	else
+		return false;
+	return true;
+}
+
 static int on_element(void *self, struct arena *a, struct xml_node *n)
 {
 	struct component *c = self;
+	bool stop;
 	uint8_t event = 0;
-	bool known = true;
-
-	if (n->ns == NS_STANZA && sl_eq(n->name, SL("handshake")))
-		event = EV_HANDSHAKE;
-	else if (n->ns == NS_STANZA)
-		return on_stanza(c, a, n);
-	else if (n->ns == NS_STREAM && sl_eq(n->name, SL("features")))
-		event = EV_FEATURES;
-	else if (n->ns == NS_STREAM && sl_eq(n->name, SL("error")))
-		event = c->fsm.state == ST_HANDSHAKE ? EV_REFUSED : EV_LOST;
-	else if (n->ns == NS_SASL)
-		event = sl_eq(n->name, SL("success")) ? EV_SUCCESS : EV_REFUSED;
-	else
-		known = false;
 	int rc = 0;
-	if (known) {
-		fsm_event(&c->fsm, event, NULL);
-		rc = !c->conn ? -1 : event == EV_SUCCESS ? XML_PAUSE : 0;
+
+	if (event_of(c, n, &event)) {
+		stop = event == EV_SUCCESS || event == EV_PROCEED;
+		fsm_event(&c->fsm, event, n);
+		rc = !c->conn ? -1 : stop ? XML_PAUSE : 0;
+	} else if (n->ns == NS_STANZA) {
+		return on_stanza(c, a, n);
 	} else if (n->ns == NS_SM) {
 		rc = on_sm_element(c, n);
 	}
@@ -683,6 +673,9 @@ int component_send(struct component *c, struct sl xml, uint64_t cookie)
 		conn_kill(c->conn);
 		return E_LIMIT;
 	}
+	/* The sooner it is known, the less comes twice after a loss. */
+	if (!c->custody && c->sent.n == sizeof(s))
+		loop_timer_set(c->loop, &c->tcp_ack, TCP_ACK_FIRST_MS, on_tcp_ack_timer);
 	if (c->custody && !c->request_out) {
 		c->request_due = true;
 		loop_defer(c->loop, &c->ack_task, flush_acks);
@@ -699,7 +692,10 @@ static int copy_cfg(struct component *c, const struct component_cfg *cfg)
 	c->unix_path = cfg->unix_path.n ? sl_dup(cfg->unix_path) : NULL;
 	c->host = sl_dup(cfg->host);
 	c->port = cfg->port;
-	c->out_octets = cfg->out_octets ? cfg->out_octets : 4u << 20;
+	c->secure = cfg->secure;
+	c->tls_ctx = cfg->tls_ctx ? tls_ctx_ref(cfg->tls_ctx) : NULL;
+	c->tls_verified = cfg->tls_verified;
+	c->out_octets = cfg->out_octets ? cfg->out_octets : COMPONENT_STANZA_MAX + (4u << 20);
 	c->inflight_max = cfg->inflight_max ? cfg->inflight_max : 4096;
 	if (!c->domain || !c->host || (cfg->unix_path.n && !c->unix_path) ||
 	    secret_set(&c->secret, cfg->secret) < 0)
@@ -753,6 +749,8 @@ void component_free(struct component **cp)
 	free(c->domain);
 	free(c->unix_path);
 	free(c->host);
+	free(c->id);
+	tls_ctx_unref(&c->tls_ctx);
 	secret_clear(&c->secret);
 	free(c);
 }

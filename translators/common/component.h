@@ -1,10 +1,11 @@
 /* component.h - the client end of the component seam (DESIGN section 5): a translator's stream to
  * its XMPP server.
  *
- * To our core: a Unix socket, a version 1.0 stream, SASL EXTERNAL, XEP-0198. To a foreign server:
- * TCP and XEP-0114; <enable/> is tried and timed out, because Prosody refuses it and ejabberd does
- * not answer. The life of the stream is a row table (rules COMP-n, docs/rules/component.md); it
- * reconnects by itself with back-off and jitter.
+ * To our core: a Unix socket, a version 1.0 stream, SASL EXTERNAL, XEP-0198. To our core on another
+ * box: TCP, STARTTLS or TLS from the first octet, SCRAM. To a foreign server: TCP and XEP-0114;
+ * <enable/> is tried and timed out, because Prosody refuses it and ejabberd does not answer. The
+ * life of the stream is a row table (rules COMP-n, docs/rules/component.md); it reconnects by
+ * itself with back-off and jitter.
  *
  * Custody: each incoming stanza has a ticket; h covers it when the owner has called component_done
  * for it and all before it. Each outgoing stanza has a cookie; on_acked gives it back when the
@@ -20,13 +21,31 @@
 
 struct component;
 
+/* What the server may have been configured to let through (limits.component_stanza_octets), and
+ * what it adds. A stanza that we refuse it would send again for ever; so would we one that we
+ * cannot write. */
+#define COMPONENT_STANZA_MAX ((16u << 20) + (64u << 10))
+
+struct tls_ctx;
+
+/* TLS over TCP (COMP-15, COMP-16). */
+enum component_secure {
+	COMPONENT_TLS_NEVER,   /* XEP-0114 in the clear */
+	COMPONENT_TLS_OFFERED, /* STARTTLS and SASL where the server has them, else as NEVER */
+	COMPONENT_TLS_ALWAYS,  /* STARTTLS, or no stream */
+	COMPONENT_TLS_FIRST    /* from the first octet */
+};
+
 struct component_cfg { /* copied */
 	struct sl domain;
 	struct sl unix_path; /* set: our core */
-	struct sl host;      /* else XEP-0114 over TCP (numeric address or name) */
+	struct sl host;      /* else over TCP (numeric address or name) */
 	uint16_t port;
-	struct sl secret;      /* XEP-0114 */
-	size_t out_octets;     /* output limit; 0: 4 MiB */
+	struct sl secret; /* XEP-0114 and SCRAM */
+	enum component_secure secure;
+	struct tls_ctx *tls_ctx; /* a client's, a reference is taken; needed unless NEVER */
+	bool tls_verified;       /* tls_ctx checks the server's certificate */
+	size_t out_octets;       /* output limit; 0: one stanza of the largest size and 4 MiB */
 	uint32_t inflight_max; /* incoming stanzas without component_done before reading pauses; 0:
 				  4096 */
 };

@@ -10,7 +10,9 @@
 #include "appliance/loop/tls.h"
 #include "translators/sms/sms.h"
 
-#define STOP_WAIT_MS   2000u
+#define STOP_DRAIN_MS  1500u /* for the answers to what was sent */
+#define STOP_UNBIND_MS 500u  /* and for the one to unbind */
+#define STOP_WAIT_MS   2500u /* with the commits of what they say */
 #define STOP_POLL_MS   20u
 #define NUMBERS_PAGE   1000u
 #define PURGE_EVERY_MS 60000u
@@ -35,29 +37,57 @@ struct bearer *app_bearer(struct sms_app *a, struct sl name)
 	return NULL;
 }
 
-struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bool *any_r)
+static bool is_default(const struct sms_app *a, const struct bearer *b)
+{
+	struct sl name = a->cfg->sms.default_link;
+
+	return name.n && sl_eq(sl_cstr(bearer_name(b)), name);
+}
+
+/* How well b fits the number: bearer_serves, or as one that takes all numbers. 0: not at all. */
+static unsigned fit(const struct sms_app *a, const struct bearer *b, struct sl number)
+{
+	unsigned len = b ? bearer_serves(b, number) : 0;
+
+	return len == 0 && b && is_default(a, b) ? 1 : len;
+}
+
+/* The cheapest with room of those that fit so well; the default link decides where no prefix did.
+ */
+static struct bearer *cheapest(struct sms_app *a, struct sl number, unsigned len)
 {
 	struct bearer *best = NULL;
-	unsigned best_len = 0;
 
-	*any_r = false;
 	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++) {
 		struct bearer *b = a->bearer[i];
-		unsigned len = b ? bearer_serves(b, number) : 0;
-		if (len == 0 || !bearer_up(b))
+		if (fit(a, b, number) != len || !bearer_up(b))
 			continue;
-		*any_r = true;
-		if (link.n && sl_eq(sl_cstr(bearer_name(b)), link))
+		if (len == 1 && is_default(a, b))
 			return bearer_room(b) ? b : NULL;
-		if (bearer_room(b) == 0)
-			continue;
-		if (!best || len > best_len ||
-		    (len == best_len && bearer_cost(b) < bearer_cost(best))) {
+		if (bearer_room(b) && (!best || bearer_cost(b) < bearer_cost(best)))
 			best = b;
-			best_len = len;
-		}
 	}
 	return best;
+}
+
+struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bool *any_r)
+{
+	unsigned longest = 0;
+
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++) {
+		struct bearer *b = a->bearer[i];
+		unsigned len = fit(a, b, number);
+		if (len == 0 || !bearer_up(b))
+			continue;
+		if (link.n && sl_eq(sl_cstr(bearer_name(b)), link)) {
+			*any_r = true;
+			return bearer_room(b) ? b : NULL;
+		}
+		if (len > longest)
+			longest = len;
+	}
+	*any_r = longest > 0;
+	return longest ? cheapest(a, number, longest) : NULL;
 }
 
 unsigned app_encodings(const struct sms_app *a, struct sl number)
@@ -65,8 +95,7 @@ unsigned app_encodings(const struct sms_app *a, struct sl number)
 	unsigned encs = ~0u, any = 0;
 
 	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
-		if (a->bearer[i] && bearer_serves(a->bearer[i], number) &&
-		    bearer_encodings(a->bearer[i])) {
+		if (fit(a, a->bearer[i], number) && bearer_encodings(a->bearer[i])) {
 			encs &= bearer_encodings(a->bearer[i]);
 			any = 1;
 		}
@@ -76,7 +105,7 @@ unsigned app_encodings(const struct sms_app *a, struct sl number)
 bool app_serves(const struct sms_app *a, struct sl number)
 {
 	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
-		if (a->bearer[i] && bearer_serves(a->bearer[i], number))
+		if (fit(a, a->bearer[i], number))
 			return true;
 	return false;
 }
@@ -223,6 +252,15 @@ static int add_config_bearers(struct sms_app *a, struct err *e)
 	return rc ? rc : add_radio(a, e);
 }
 
+/* The default link may be added later; until then somebody should know. */
+static void check_default(struct sms_app *a)
+{
+	struct sl name = a->cfg->sms.default_link;
+
+	if (name.n && !app_bearer(a, name))
+		log_ev(LOG_L_WARN, "sms.default_link.unknown", KS("link", name));
+}
+
 /* ---- the core's side
  * ------------------------------------------------------------------------------ */
 
@@ -256,21 +294,50 @@ static void core_acked(void *arg, uint64_t cookie)
 
 static const struct component_ops core_ops = { core_up, core_down, core_stanza, core_acked };
 
+static enum component_secure secure_of(uint32_t setting)
+{
+	switch (setting) {
+	case CONFIG_SERVER_TLS_REQUIRED:
+		return COMPONENT_TLS_ALWAYS;
+	case CONFIG_SERVER_TLS_DIRECT:
+		return COMPONENT_TLS_FIRST;
+	case CONFIG_SERVER_TLS_OFF:
+		return COMPONENT_TLS_NEVER;
+	default:
+		return COMPONENT_TLS_OFFERED;
+	}
+}
+
+/* Another server than our own core (COMP-15, COMP-16). host: room for its name. */
+static int other_server(struct sms_app *a, struct component_cfg *c, char host[CONFIG_HOST_MAX],
+			struct err *e)
+{
+	int rc = config_split_address(a->cfg->sms.server, host, &c->port);
+
+	if (rc < 0)
+		return err_set(e, rc, NULL, "sms.server: not an address");
+	c->unix_path = SL_NULL;
+	c->host = sl_cstr(host);
+	c->secret = a->cfg->sms.server_secret;
+	c->secure = secure_of(a->cfg->sms.server_tls);
+	c->tls_verified = a->cfg->sms.server_ca.n != 0;
+	if (c->secure == COMPONENT_TLS_NEVER)
+		return 0;
+	return tls_ctx_client(a->cfg->sms.server_ca, c->tls_verified, SL_NULL, SL_NULL,
+			      &c->tls_ctx, e);
+}
+
 static int connect_core(struct sms_app *a, struct err *e)
 {
 	struct component_cfg c = { .domain = a->cfg->sms.domain,
 				   .unix_path = SL(JAIL_CORE_SOCKET) };
 	char host[CONFIG_HOST_MAX];
+	int rc = a->cfg->sms.server.n ? other_server(a, &c, host, e) : 0;
 
-	if (a->cfg->sms.server.n) {
-		int rc = config_split_address(a->cfg->sms.server, host, &c.port);
-		if (rc < 0)
-			return err_set(e, rc, NULL, "sms.server: not an address");
-		c.unix_path = SL_NULL;
-		c.host = sl_cstr(host);
-		c.secret = a->cfg->sms.server_secret;
-	}
-	return component_new(a->loop, a->resolver, &c, &core_ops, a, &a->core, e);
+	if (rc == 0)
+		rc = component_new(a->loop, a->resolver, &c, &core_ops, a, &a->core, e);
+	tls_ctx_unref(&c.tls_ctx);
+	return rc;
 }
 
 /* ---- start
@@ -382,6 +449,7 @@ int app_start(struct sms_app *a, struct err *e)
 		rc = load_links(a, e);
 	if (rc < 0)
 		return rc;
+	check_default(a);
 	out_recover(a->out);
 	in_recover(a->in);
 	return connect_core(a, e);
@@ -462,8 +530,17 @@ static int on_reload(void *self, const struct config *cfg, struct err *e)
 	set_numplan(a);
 	config_compare(old, cfg, CONFIG_SMS, differs, &d);
 	config_unref(&old);
+	check_default(a);
 	out_unstall(a->out);
 	return 0;
+}
+
+static bool stopped(const struct sms_app *a)
+{
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
+		if (a->bearer[i] && !bearer_stopped(a->bearer[i]))
+			return false;
+	return out_settled(a->out);
 }
 
 /* The answers of what is in flight are worth a short wait: each one saved is no ambiguous message.
@@ -471,20 +548,30 @@ static int on_reload(void *self, const struct config *cfg, struct err *e)
 static void on_stop_poll(struct loop_timer *t)
 {
 	struct sms_app *a = container_of(t, struct sms_app, stop_timer);
+	bool in_time = clock_mono_ms() - a->stop_since_ms < STOP_WAIT_MS;
 
-	a->stop_waited_ms += STOP_POLL_MS;
-	if (out_open_parts(a->out) && a->stop_waited_ms < STOP_WAIT_MS)
+	if (in_time && !stopped(a)) {
 		loop_timer_set(a->loop, t, STOP_POLL_MS, on_stop_poll);
-	else
-		loop_stop(a->loop);
+		return;
+	}
+	log_ev(LOG_L_NOTICE, "sms.stopped", KC("settled", in_time ? "yes" : "no"),
+	       KU("unanswered", out_open_parts(a->out)));
+	loop_stop(a->loop);
+}
+
+void app_stop(struct sms_app *a)
+{
+	a->stopping = true;
+	a->stop_since_ms = clock_mono_ms();
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
+		if (a->bearer[i])
+			bearer_stop(a->bearer[i], STOP_DRAIN_MS, STOP_UNBIND_MS);
+	loop_timer_set(a->loop, &a->stop_timer, 1, on_stop_poll);
 }
 
 static void on_stop(void *self)
 {
-	struct sms_app *a = self;
-
-	a->stopping = true;
-	loop_timer_set(a->loop, &a->stop_timer, 1, on_stop_poll);
+	app_stop(self);
 }
 
 void app_finish(struct sms_app *a)
@@ -492,7 +579,8 @@ void app_finish(struct sms_app *a)
 	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++)
 		if (a->bearer[i])
 			bearer_drop(a, i);
-	store_close(a->store);
+	if (a->store)
+		store_close(a->store);
 	for (int i = 0; a->loop && i < 10; i++)
 		loop_turn(a->loop, 0);
 	component_free(&a->core);

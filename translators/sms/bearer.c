@@ -1,6 +1,16 @@
 /* bearer.c - the interface of bearer.h to the kinds of bearer_int.h. */
 #include "translators/sms/bearer_int.h"
 
+void bearer_stop(struct bearer *b, uint32_t drain_ms, uint32_t close_ms)
+{
+	b->vt->stop(b, drain_ms, close_ms);
+}
+
+bool bearer_stopped(const struct bearer *b)
+{
+	return b->vt->stopped(b);
+}
+
 void bearer_free_parts(struct bearer *b)
 {
 	b->vt->free_parts(b);

@@ -77,6 +77,10 @@ int bearer_smpp_new(struct loop *l, struct resolver *r, const struct config_link
 		    struct bearer **b_r, struct err *e);
 int bearer_radio_new(struct loop *l, const struct config *cfg, const struct numplan *np,
 		     const struct bearer_ops *ops, void *arg, struct bearer **b_r, struct err *e);
+/* The process ends: nothing is sent any more, answers are waited for up to drain_ms, then the
+ * network is told and up to close_ms given to agree. bearer_stopped says when that is over. */
+void bearer_stop(struct bearer *b, uint32_t drain_ms, uint32_t close_ms);
+bool bearer_stopped(const struct bearer *b);
 /* Stops it: parts in flight get PART_AMBIGUOUS or PART_UNSENT before it returns; bearer_submit
  * refuses from now on. */
 void bearer_free_parts(struct bearer *b);

@@ -7,6 +7,8 @@
 
 /* Every slot is required; the contracts are those of bearer.h. */
 struct bearer_vt {
+	void (*stop)(struct bearer *b, uint32_t drain_ms, uint32_t close_ms);
+	bool (*stopped)(const struct bearer *b);
 	void (*free_parts)(struct bearer *b);
 	void (*free)(struct bearer *b);
 	int (*submit)(struct bearer *b, const struct sms_part *p, uint64_t cookie);

@@ -115,6 +115,20 @@ static void sms_report(void *arg, struct hal_radio *r, uint64_t token, struct sl
 /* ---- bearer
  * -------------------------------------------------------------------------------------------- */
 
+/* The radio has nobody to take leave of, and answers what it holds by itself. */
+static void radio_stop(struct bearer *b, uint32_t drain_ms, uint32_t close_ms)
+{
+	UNUSED(drain_ms);
+	UNUSED(close_ms);
+	self_of(b)->enabled = false;
+	b->ops->on_state(b->arg, b);
+}
+
+static bool radio_stopped(const struct bearer *b)
+{
+	return !cself_of(b)->enabled;
+}
+
 static void radio_free_parts(struct bearer *b)
 {
 	struct radio *x = self_of(b);
@@ -196,10 +210,10 @@ static void radio_enable(struct bearer *b, bool on)
 	b->ops->on_state(b->arg, b);
 }
 
-static const struct bearer_vt radio_vt = { radio_free_parts, radio_free, radio_submit,
-					   radio_answer,     radio_up,   radio_room,
-					   radio_serves,     radio_key,  radio_describe,
-					   radio_enable };
+static const struct bearer_vt radio_vt = { radio_stop, radio_stopped,  radio_free_parts,
+					   radio_free, radio_submit,   radio_answer,
+					   radio_up,   radio_room,     radio_serves,
+					   radio_key,  radio_describe, radio_enable };
 
 int bearer_radio_new(struct loop *l, const struct config *cfg, const struct numplan *np,
 		     const struct bearer_ops *ops, void *arg, struct bearer **b_r, struct err *e)

@@ -176,6 +176,16 @@ static const struct smpp_link_ops link_ops = { on_state, on_ready, on_submit_res
  * ------------------------------------------------------------------------------------------------
  */
 
+static void smpp_stop(struct bearer *b, uint32_t drain_ms, uint32_t close_ms)
+{
+	smpp_link_stop(self_of(b)->link, drain_ms, close_ms);
+}
+
+static bool smpp_stopped(const struct bearer *b)
+{
+	return smpp_link_closed(cself_of(b)->link);
+}
+
 static void smpp_free_parts(struct bearer *b)
 {
 	struct smpp *x = self_of(b);
@@ -278,9 +288,9 @@ static void smpp_enable(struct bearer *b, bool on)
 	smpp_link_enable(x->link, on);
 }
 
-static const struct bearer_vt smpp_vt = { smpp_free_parts, smpp_free,  smpp_submit, smpp_answer,
-					  smpp_up,         smpp_room,  smpp_serves, smpp_key,
-					  smpp_describe,   smpp_enable };
+static const struct bearer_vt smpp_vt = { smpp_stop,   smpp_stopped, smpp_free_parts, smpp_free,
+					  smpp_submit, smpp_answer,  smpp_up,         smpp_room,
+					  smpp_serves, smpp_key,     smpp_describe,   smpp_enable };
 
 /* ---- configuration
  * -------------------------------------------------------------------------------------------- */

@@ -29,7 +29,7 @@ static int iq_head(struct buf *b, const struct stanza *st, const char *type)
 {
 	int rc;
 
-	buf_init(b, 65536);
+	buf_init(b, COMPONENT_STANZA_MAX);
 	rc = buf_addf(b, "<iq type='%s'", type);
 	rc |= attr(b, "from", st->to.full);
 	rc |= attr(b, "to", st->from.full);

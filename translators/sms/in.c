@@ -2,7 +2,8 @@
  * committed.
  *
  * Fragments of long messages are in the store alone: whoever sends many of them costs disk, for the
- * ten minutes that they are waited for, and no memory. */
+ * ten minutes that they are waited for and ten more in which copies of them are known as such, and
+ * no memory. */
 #include "appliance/base/clock.h"
 #include "appliance/base/enc.h"
 #include "appliance/base/log.h"
@@ -10,7 +11,8 @@
 
 #define GROUP_WAIT_MS 600000u /* MO-3 */
 #define SWEEP_MS      15000u
-#define SWEEP_ROWS    5000u  /* read at once; the rest at the next sweep */
+#define SWEEP_ROWS    5000u /* read at once; the rest at the next sweep */
+#define PURGE_ROWS    5000u
 #define OLD_ENOUGH_MS 60000u /* MO-5 */
 #define BINARY_TEXT   "[binary message]"
 
@@ -18,8 +20,9 @@ struct in {
 	struct sms_app *a;
 	struct htable joining;
 	struct store_frag_load sweep;
+	struct store_frag_purge purge;
 	struct loop_timer timer;
-	bool sweeping;
+	bool sweeping, purging;
 };
 
 struct answer { /* who waits for a commit */
@@ -27,10 +30,6 @@ struct answer { /* who waits for a commit */
 	struct bearer *bearer;
 	char name[65];
 	uint64_t token;
-	char *group; /* fragments that go in the same transaction */
-	struct store_frag_del del;
-	unsigned open;
-	int rc;
 };
 
 /* The bearer may have gone meanwhile. */
@@ -41,33 +40,16 @@ static void answer_bearer(struct sms_app *a, const char *name, struct bearer *b,
 		bearer_answer(b, token, rc);
 }
 
-static void answered(struct answer *w, int rc)
-{
-	if (rc < 0)
-		w->rc = rc;
-	if (--w->open)
-		return;
-	if (w->rc == 0)
-		sms_count(w->a, SMS_CNT_IN_MESSAGES);
-	else if (w->rc != E_CLOSED)
-		sms_commit_failed(w->a, "in");
-	answer_bearer(w->a, w->name, w->bearer, w->token, w->rc == 0 ? 0 : E_AGAIN);
-	free(w->group);
-	free(w);
-}
-
 static void put_committed(void *arg, int rc)
 {
-	answered(arg, rc);
-}
+	struct answer *w = arg;
 
-static void del_committed(struct store_op *op)
-{
-	struct answer *w = op->arg;
-	int rc = op->rc;
-
-	store_op_fini(op);
-	answered(w, rc);
+	if (rc == 0)
+		sms_count(w->a, SMS_CNT_IN_MESSAGES);
+	else if (rc != E_CLOSED)
+		sms_commit_failed(w->a, "in");
+	answer_bearer(w->a, w->name, w->bearer, w->token, rc == 0 ? 0 : E_AGAIN);
+	free(w);
 }
 
 static int add_from(struct buf *b, struct sms_app *a, struct sl from, bool alphanumeric)
@@ -114,55 +96,54 @@ static int build(struct buf *b, struct sms_app *a, const struct sms_in *m, struc
 	return rc;
 }
 
-/* One whole message to its owner: the outbox row, and with a group the deletion of its fragments,
- * in one transaction. */
-static int post(struct in *in, struct bearer *b, uint64_t token, const struct sms_in *m,
-		struct sl owner, struct sl text, struct sl group)
+/* One whole message to its owner. NULL: out of memory, committed is not called. */
+static struct store_op *message_op(struct in *in, const struct sms_in *m, struct sl owner,
+				   struct sl text, void (*committed)(void *arg, int rc), void *arg)
 {
 	struct sms_app *a = in->a;
-	struct answer *w = calloc(1, sizeof(*w));
 	uint64_t id = outbox_id(a->outbox);
 	struct store_op *op = NULL;
 	struct buf xml;
 
 	buf_init(&xml, 1u << 20);
-	if (w && group.n && !(w->group = sl_dup(group))) {
-		free(w);
-		w = NULL;
-	}
-	if (w && build(&xml, a, m, owner, text, id) == 0)
-		op = outbox_op(a->outbox, id, SL_NULL, buf_sl(&xml), put_committed, w);
+	if (build(&xml, a, m, owner, text, id) == 0)
+		op = outbox_op(a->outbox, id, SL_NULL, buf_sl(&xml), committed, arg);
 	buf_free(&xml);
+	return op;
+}
+
+static int post(struct in *in, struct bearer *b, uint64_t token, const struct sms_in *m,
+		struct sl owner, struct sl text)
+{
+	struct answer *w = calloc(1, sizeof(*w));
+	struct store_op *op = w ? message_op(in, m, owner, text, put_committed, w) : NULL;
+
 	if (!op) {
-		if (w)
-			free(w->group);
 		free(w);
 		return E_NOMEM;
 	}
-	w->a = a;
+	w->a = in->a;
 	w->bearer = b;
 	w->token = token;
-	w->open = 1;
-	snprintf(w->name, sizeof(w->name), "%s", b ? bearer_name(b) : "");
-	if (group.n) {
-		w->open = 2;
-		store_op_init(&w->del.op, STORE_FRAG_DEL, del_committed, w);
-		w->del.group = sl_cstr(w->group);
-		op->group_next = &w->del.op;
-	}
-	store_submit(a->store, op);
+	snprintf(w->name, sizeof(w->name), "%s", bearer_name(b));
+	store_submit(in->a->store, op);
 	return 0;
 }
 
 /* ---- fragments ---- */
 
-/* One group of fragments being put together: read from the store, joined, posted. */
+/* One group of fragments being put together: read from the store, joined, posted; what was read,
+ * and nothing else, is marked as joined in the transaction of the message. */
 struct joining {
-	struct hnode hn; /* in in->joining while it runs: one at a time for a group */
+	struct hnode hn; /* in in->joining until that is committed: one at a time for a group */
 	struct in *in;
 	struct store_frag_load load;
+	struct store_frag_join join;
 	char *key;
 	bool partial; /* deliver what is there (MO-3) */
+	unsigned total, have, open;
+	uint8_t number[GSM_PARTS_MAX]; /* of what is there */
+	int rc;
 };
 
 static bool joining_match(const struct hnode *h, const void *key)
@@ -235,22 +216,20 @@ static int join(struct arena *ar, const struct gsm_body *part, unsigned total, u
 	return rc;
 }
 
-static unsigned place_parts(const struct store_frag_load *l, struct gsm_body *part,
-			    struct sms_in *m, unsigned *total_r)
+static void place_parts(struct joining *j, struct gsm_body *part, struct sms_in *m)
 {
-	unsigned have = 0;
+	const struct store_frag_load *l = &j->load;
 
-	for (unsigned i = 0; i < l->n_r; i++) {
+	for (unsigned i = 0; i < l->n_r && j->have < ARRAY_LEN(j->number); i++) {
 		const struct store_frag_row *r = &l->row_r[i];
 		enum gsm_enc enc;
 		if (r->number < 1 || r->number > r->total || !parse_meta(r->meta, &enc, m))
 			continue;
-		*total_r = r->total;
+		j->total = r->total;
+		j->number[j->have++] = r->number;
 		part[r->number - 1].enc = enc;
 		part[r->number - 1].data = r->payload.p ? r->payload : SL("");
-		have++;
 	}
-	return have;
 }
 
 struct discard {
@@ -279,6 +258,52 @@ static void discard_group(struct in *in, struct sl group)
 	store_submit(in->a->store, &d->op.op);
 }
 
+static void joined(struct joining *j, int rc)
+{
+	struct sms_app *a = j->in->a;
+
+	if (rc < 0)
+		j->rc = rc;
+	if (--j->open)
+		return;
+	if (j->rc == 0) {
+		sms_count(a, SMS_CNT_IN_MESSAGES);
+		if (j->have < j->total)
+			sms_count(a, SMS_CNT_IN_PARTIAL);
+	} else if (j->rc != E_CLOSED) {
+		sms_commit_failed(a, "in"); /* the sweep tries again */
+	}
+	joining_free(j);
+}
+
+static void joined_put(void *arg, int rc)
+{
+	joined(arg, rc);
+}
+
+static void joined_marked(struct store_op *op)
+{
+	joined(op->arg, op->rc);
+}
+
+/* false: out of memory, the sweep tries again. */
+static bool post_joined(struct joining *j, const struct sms_in *m, struct sl owner, struct sl text)
+{
+	struct store_op *op = message_op(j->in, m, owner, text, joined_put, j);
+
+	if (!op)
+		return false;
+	j->open = 2;
+	store_op_init(&j->join.op, STORE_FRAG_JOIN, joined_marked, j);
+	j->join.group = sl_cstr(j->key);
+	j->join.number = j->number;
+	j->join.n = j->have;
+	j->join.now_ms = clock_wall_ms();
+	op->group_next = &j->join.op;
+	store_submit(j->in->a->store, op);
+	return true;
+}
+
 static void joining_loaded(struct store_op *op)
 {
 	struct joining *j = op->arg;
@@ -286,23 +311,26 @@ static void joining_loaded(struct store_op *op)
 	struct sms_app *a = in->a;
 	struct gsm_body part[GSM_PARTS_MAX] = { { 0 } };
 	struct sms_in m = { 0 };
-	unsigned total = 0, have = op->rc == 0 ? place_parts(&j->load, part, &m, &total) : 0;
 	struct arena *ar = arena_new(1024, 1u << 20);
-	struct sl owner = have ? numbers_owner(a->numbers, m.to) : SL_NULL, text = SL_NULL;
+	struct sl owner = SL_NULL, text = SL_NULL;
+	bool posted = false;
 
-	if (ar && have && owner.n && (have == total || j->partial) &&
-	    join(ar, part, total, have, &text) == 0) {
-		if (have < total)
-			sms_count(a, SMS_CNT_IN_PARTIAL);
-		/* Without memory the sweep tries again. */
-		post(in, NULL, 0, &m, owner, text, sl_cstr(j->key));
-	} else if (have && owner.n == 0) { /* the number was taken away meanwhile */
+	if (op->rc == 0)
+		place_parts(j, part, &m);
+	if (j->have)
+		owner = numbers_owner(a->numbers, m.to);
+	if (ar && owner.n && (j->have == j->total || j->partial) &&
+	    join(ar, part, j->total, j->have, &text) == 0) {
+		posted = post_joined(j, &m, owner, text);
+	} else if (j->have && owner.n == 0) { /* the number was taken away meanwhile */
 		sms_count(a, SMS_CNT_IN_NOBODY);
 		log_ev(LOG_L_WARN, "sms.in.nobody", KS("to", m.to));
 		discard_group(in, sl_cstr(j->key));
 	}
 	arena_free(&ar);
-	joining_free(j);
+	store_op_fini(op);
+	if (!posted)
+		joining_free(j);
 }
 
 static void join_group(struct in *in, struct sl key, bool partial)
@@ -349,7 +377,9 @@ static void frag_committed(struct store_op *op)
 	int rc = op->rc;
 
 	answer_bearer(a, f->name, f->bearer, f->token, rc == 0 ? 0 : E_AGAIN);
-	if (rc == 0 && f->op.have_r >= f->op.total)
+	if (rc == 0 && f->op.joined_r) /* MO-4 */
+		sms_count(a, SMS_CNT_IN_COPIES);
+	else if (rc == 0 && f->op.have_r >= f->op.total)
 		join_group(f->in, sl_cstr(f->key), false);
 	else if (rc < 0 && rc != E_CLOSED)
 		sms_commit_failed(a, "in.fragment");
@@ -361,6 +391,7 @@ static void fragment(struct in *in, struct bearer *b, const struct sms_in *m, ui
 {
 	const struct gsm_concat *c = &m->body.concat;
 	struct frag *f = calloc(1, sizeof(*f));
+	uint64_t now = clock_wall_ms();
 	char key[256];
 	int n = snprintf(key, sizeof(key), "%s\n%.*s\n%.*s\n%u/%u%s", bearer_name(b),
 			 SLARG(m->from), SLARG(m->to), c->ref, c->total, c->ref16 ? "w" : "");
@@ -384,14 +415,14 @@ static void fragment(struct in *in, struct bearer *b, const struct sms_in *m, ui
 	f->op.group = sl_cstr(f->key);
 	f->op.number = c->seq;
 	f->op.total = c->total;
-	f->op.stamp_ms = clock_wall_ms();
+	f->op.stamp_ms = now;
+	f->op.joined_since_ms = now > GROUP_WAIT_MS ? now - GROUP_WAIT_MS : 0;
 	f->op.meta = sl_cstr(f->meta);
 	f->op.payload = sl_mk(f->payload, m->body.data.n);
 	store_submit(in->a->store, &f->op.op);
 }
 
-/* MO-3: groups whose last fragment is older than the waiting time; and at the start, those that
- * are complete. */
+/* MO-3: groups that got nothing for the waiting time; and at the start, those that are complete. */
 static void swept(struct store_op *op)
 {
 	struct in *in = op->arg;
@@ -428,13 +459,39 @@ void in_recover(struct in *in)
 	sweep(in, 0);
 }
 
+static void purged(struct store_op *op)
+{
+	struct in *in = op->arg;
+
+	in->purging = false;
+	store_op_fini(op);
+}
+
+static void purge(struct in *in, uint64_t before_ms)
+{
+	if (in->purging)
+		return;
+	in->purging = true;
+	store_op_init(&in->purge.op, STORE_FRAG_PURGE, purged, in);
+	in->purge.before_ms = before_ms;
+	in->purge.limit = PURGE_ROWS;
+	store_submit(in->a->store, &in->purge.op);
+}
+
+void in_sweep(struct in *in, uint64_t now_ms)
+{
+	uint64_t before = now_ms > GROUP_WAIT_MS ? now_ms - GROUP_WAIT_MS : 1;
+
+	sweep(in, before);
+	purge(in, before);
+}
+
 static void on_sweep(struct loop_timer *t)
 {
 	struct in *in = container_of(t, struct in, timer);
-	uint64_t now = clock_wall_ms();
 
 	loop_timer_set(in->a->loop, t, SWEEP_MS, on_sweep);
-	sweep(in, now > GROUP_WAIT_MS ? now - GROUP_WAIT_MS : 1);
+	in_sweep(in, clock_wall_ms());
 }
 
 /* ---- whole messages
@@ -470,7 +527,7 @@ void in_message(struct in *in, struct bearer *b, const struct sms_in *m, uint64_
 		text = SL(BINARY_TEXT);
 	}
 	if (rc == 0)
-		rc = post(in, b, token, m, owner, text, SL_NULL);
+		rc = post(in, b, token, m, owner, text);
 	arena_free(&ar);
 	if (rc < 0)
 		bearer_answer(b, token, E_AGAIN);

@@ -9,6 +9,8 @@
 #include "appliance/base/clock.h"
 #include "appliance/base/log.h"
 
+#define NAME_OCTETS_MAX 1024u
+
 struct put {
 	struct store_queue_put op;
 	struct entry *en;
@@ -119,7 +121,8 @@ static bool copy_texts(struct entry *en, const struct store_queue_entry *q)
 	return true;
 }
 
-struct entry *entry_new(struct out *o, const struct store_queue_entry *q, struct err *e)
+struct entry *entry_new(struct out *o, const struct store_queue_entry *q, bool known,
+			struct err *e)
 {
 	struct gsm_split_cfg sc = { .encs = app_encodings(o->a, q->to_number),
 				    .max_parts = o->a->cfg->sms.max_parts };
@@ -135,12 +138,15 @@ struct entry *entry_new(struct out *o, const struct store_queue_entry *q, struct
 	if (!copy_texts(en, q))
 		goto fail;
 	rc = gsm_split(en->arena, en->q.body, &sc, &en->text, e);
-	if (rc < 0)
+	en->misfit = known && rc < 0 && rc != E_NOMEM;
+	if (en->misfit)
+		en->text.n = 0;
+	else if (rc < 0)
 		goto fail;
 	rc = E_NOMEM;
 	en->q.parts = (uint8_t)en->text.n;
 	en->part = arena_zalloc(en->arena, en->text.n * sizeof(*en->part));
-	if (!en->part || !(en->conv = conv_get(o, &en->q)))
+	if ((!en->part && en->text.n) || !(en->conv = conv_get(o, &en->q)))
 		goto fail;
 	for (unsigned i = 0; i < en->text.n; i++)
 		en->part[i].en = en;
@@ -355,16 +361,19 @@ static void take(struct out *o, struct stanza *st, const struct store_queue_entr
 {
 	struct sms_app *a = o->a;
 	struct err e = { 0 };
-	struct entry *en = entry_new(o, q, &e);
+	struct entry *en = entry_new(o, q, false, &e);
 
 	if (!en && e.code == E_NOMEM) {
 		outcome_refuse(a, st, q->custody_id, "resource-constraint", "wait",
 			       "the gateway is out of memory; try again", t);
 	} else if (!en) {
-		char text[160];
-		snprintf(text, sizeof(text),
-			 "This text needs more than %u short messages; shorten it.",
-			 a->cfg->sms.max_parts);
+		char text[ERR_TEXT_MAX + 40];
+		if (e.code == E_TOOBIG)
+			snprintf(text, sizeof(text),
+				 "This text needs more than %u short messages; shorten it.",
+				 a->cfg->sms.max_parts);
+		else
+			snprintf(text, sizeof(text), "This text cannot be sent: %s.", e.text);
 		sms_count(a, SMS_CNT_OUT_REFUSED);
 		outcome_refuse(a, st, q->custody_id, "not-acceptable", "modify", text,
 			       t); /* MSG-3 */
@@ -387,11 +396,19 @@ static void take(struct out *o, struct stanza *st, const struct store_queue_entr
 	stanza_unref(&st);
 }
 
+/* MSG-12: what the queue keeps beside the text. */
+static bool names_too_long(const struct stanza *st, struct sl thread)
+{
+	return st->id.n > NAME_OCTETS_MAX || thread.n > NAME_OCTETS_MAX ||
+	       stanza_origin_id(st).n > NAME_OCTETS_MAX;
+}
+
 void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 {
 	struct sms_app *a = o->a;
 	struct xml_node *body = xml_child(st->root, NS_STANZA, SL("body")),
-			*thread = xml_child(st->root, NS_STANZA, SL("thread"));
+			*thread_node = xml_child(st->root, NS_STANZA, SL("thread"));
+	struct sl thread = thread_node ? xml_text(st->arena, thread_node) : SL_NULL;
 	char to[NUMBER_MAX];
 	struct err e = { 0 };
 	struct sl link = SL_NULL;
@@ -407,6 +424,10 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 	} else if (st->to.local.n == 0) {
 		cond = "item-not-found";
 		why = "Write to a telephone number, for example +15551234567@ and this domain.";
+	} else if (names_too_long(st, thread)) {
+		cond = "policy-violation"; /* MSG-12 */
+		type = "modify";
+		why = "The id or the thread of this message is too long.";
 	} else if (number_normalise(&a->np, st->to.local, to, &e) < 0) {
 		cond = "item-not-found";
 		snprintf(text, sizeof(text), "This is no telephone number: %s.", e.text);
@@ -438,7 +459,7 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 		.to_number = sl_cstr(to),
 		.stanza_id = st->id,
 		.origin_id = stanza_origin_id(st),
-		.thread = thread ? xml_text(st->arena, thread) : SL_NULL,
+		.thread = thread,
 		.body = xml_text(st->arena, body),
 		.link = link,
 		.stamp_ms = now,
@@ -453,14 +474,17 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 /* ---- reading back
  * ---------------------------------------------------------------------------------- */
 
-static void adopt(struct out *o, const struct store_queue_entry *q,
-		  const struct store_queue_part *p, unsigned n)
+/* Returns 0, E_NOMEM: it has to be read again. */
+static int adopt(struct out *o, const struct store_queue_entry *q,
+		 const struct store_queue_part *p, unsigned n)
 {
 	struct err e = { 0 };
-	struct entry *en = find_id(o, q->id) ? NULL : entry_new(o, q, &e);
 
+	if (find_id(o, q->id))
+		return 0;
+	struct entry *en = entry_new(o, q, true, &e);
 	if (!en)
-		return;
+		return E_NOMEM;
 	for (unsigned i = 0; i < n; i++) {
 		struct out_part *part = p[i].number >= 1 && p[i].number <= en->text.n
 						? &en->part[p[i].number - 1]
@@ -471,7 +495,10 @@ static void adopt(struct out *o, const struct store_queue_entry *q,
 		part->ambiguous = p[i].ambiguous;
 		part->message_id = arena_dup(en->arena, p[i].message_id);
 	}
-	if (q->state == STORE_Q_SUBMITTED) {
+	if (en->misfit) {
+		en->q.ambiguous |= q->state == STORE_Q_SUBMITTED;
+		entry_evaluate(en);
+	} else if (q->state == STORE_Q_SUBMITTED) {
 		/* MSG-7: the process ended between handing over and the answer. */
 		for (unsigned i = 0; i < en->text.n; i++)
 			if (en->part[i].state == STORE_Q_SUBMITTED)
@@ -481,6 +508,7 @@ static void adopt(struct out *o, const struct store_queue_entry *q,
 	} else {
 		entry_wait(en);
 	}
+	return 0;
 }
 
 static void on_load_timer(struct loop_timer *t)
@@ -494,23 +522,25 @@ static void load_done(struct store_op *op)
 	struct store_queue_load *l = &o->load;
 	const struct store_queue_part *p = l->part_r;
 	unsigned left = l->nparts_r;
+	int rc = op->rc;
 
-	if (op->rc < 0) {
-		o->loading = false;
-		store_op_fini(op);
-		if (op->rc != E_CLOSED)
-			loop_timer_set(o->a->loop, &o->load_timer, 1000, on_load_timer);
-		return;
-	}
-	for (unsigned i = 0; i < l->n_r; i++) {
+	for (unsigned i = 0; rc == 0 && i < l->n_r; i++) {
 		unsigned n = 0;
 		while (n < left && p[n].entry == l->entry_r[i].id)
 			n++;
-		o->cursor = l->entry_r[i].id;
-		ids_floor(&o->a->ids, o->cursor);
-		adopt(o, &l->entry_r[i], p, n);
+		ids_floor(&o->a->ids, l->entry_r[i].id);
+		rc = adopt(o, &l->entry_r[i], p, n);
+		if (rc == 0)
+			o->cursor = l->entry_r[i].id;
 		p += n;
 		left -= n;
+	}
+	if (rc < 0) {
+		o->loading = false;
+		store_op_fini(op);
+		if (rc != E_CLOSED)
+			loop_timer_set(o->a->loop, &o->load_timer, 1000, on_load_timer);
+		return;
 	}
 	bool more = l->n_r == OUT_PAGE || o->behind;
 	store_op_fini(op);

@@ -52,6 +52,7 @@ struct entry {
 	struct loop_timer timer;
 	struct component_ticket ticket;
 	bool has_ticket, drop;
+	bool misfit; /* read back, and cannot be cut any more: only to be ended (MSG-3) */
 };
 
 struct out {
@@ -70,8 +71,10 @@ struct out {
 };
 
 /* out.c */
-struct entry *entry_new(struct out *o, const struct store_queue_entry *q,
-			struct err *e); /* copies; splits the text */
+/* Copies; splits the text. NULL: E_NOMEM; and where not taken before (`known`), whatever gsm_split
+ * says: one that we have already becomes a misfit. */
+struct entry *entry_new(struct out *o, const struct store_queue_entry *q, bool known,
+			struct err *e);
 void entry_free(struct entry *en);
 bool entry_is_head(const struct entry *en);
 void entry_set_where(struct entry *en, enum entry_where w);

@@ -254,15 +254,24 @@ static unsigned wanted(const struct entry *en)
 	return n;
 }
 
+static bool any_room(const struct out *o)
+{
+	for (unsigned i = 0; i < SMS_BEARERS_MAX; i++) {
+		const struct bearer *b = o->a->bearer[i];
+		if (b && bearer_room(b) > o->reserved[i])
+			return true;
+	}
+	return false;
+}
+
 static void pump(struct loop_task *t)
 {
 	struct out *o = container_of(t, struct out, pump);
 	struct sms_app *a = o->a;
 
 	LIST_FOREACH(it, tmp, &o->sending)
-	hand_over(LIST_ENTRY(it, struct entry, node));
-	LIST_FOREACH(it, tmp, &o->ready)
-	{
+		hand_over(LIST_ENTRY(it, struct entry, node));
+	LIST_FOREACH(it, tmp, &o->ready) {
 		struct entry *en = LIST_ENTRY(it, struct entry, node);
 		bool any = false;
 		struct bearer *b = app_route(a, en->q.to_number, en->q.link, &any);
@@ -272,6 +281,8 @@ static void pump(struct loop_task *t)
 			entry_set_where(en, AT_STALLED);
 			continue;
 		}
+		if (!b && !any_room(o))
+			break;
 		if (!b)
 			continue;
 		unsigned room = bearer_room(b), used = o->reserved[app_bearer_slot(a, b)],
@@ -311,8 +322,7 @@ static void part_accepted(struct entry *en, struct out_part *p, const struct par
 	p->changed = true;
 	p->message_id = arena_dup(en->arena, r->message_id);
 	buf_init(&key, 512);
-	if (p->key.n == 0 && en->bearer &&
-	    bearer_key(en->bearer, r->message_id, &key) == 0) {
+	if (p->key.n == 0 && en->bearer && bearer_key(en->bearer, r->message_id, &key) == 0) {
 		p->key = arena_dup(en->arena, buf_sl(&key));
 		if (p->key.n && htable_add(&en->out->keys, &p->by_key, hash_bytes(p->key)) < 0)
 			p->key = SL_NULL;
@@ -357,10 +367,15 @@ void out_result(struct out *o, struct bearer *b, uint64_t cookie, const struct p
 
 static void ended(struct entry *en, int rc)
 {
-	if (rc < 0)
+	bool expired = en->q.state == STORE_Q_EXPIRED;
+
+	if (rc < 0) {
 		finish(en, rc);
-	else
-		entry_free(en);
+		return;
+	}
+	sms_count(en->out->a, expired ? SMS_CNT_OUT_EXPIRED : SMS_CNT_OUT_FAILED);
+	entry_trace(en, expired ? "expired" : "failed");
+	entry_free(en);
 }
 
 static void end_entry(struct entry *en, uint8_t state, const char *condition, const char *type,
@@ -376,10 +391,8 @@ static void end_entry(struct entry *en, uint8_t state, const char *condition, co
 	}
 	en->ended_in = en->q.state;
 	en->q.state = state;
-	sms_count(a, state == STORE_Q_EXPIRED ? SMS_CNT_OUT_EXPIRED : SMS_CNT_OUT_FAILED);
 	if (!en->reason[0])
 		snprintf(en->reason, sizeof(en->reason), "%s", text);
-	entry_trace(en, state == STORE_Q_EXPIRED ? "expired" : "failed");
 	commit(en, op, ended);
 }
 
@@ -480,6 +493,17 @@ static void part_done(struct entry *en, int rc)
 	finish(en, rc);
 }
 
+/* MSG-3, of one that was taken under another configuration. */
+static void end_misfit(struct entry *en)
+{
+	char text[160];
+
+	snprintf(text, sizeof(text),
+		 "This text needs more than %u short messages by now; shorten it.",
+		 en->out->a->cfg->sms.max_parts);
+	end_entry(en, STORE_Q_FAILED, "not-acceptable", "modify", text);
+}
+
 /* All that can follow from what is known of an entry; called after every answer and every commit.
  */
 void entry_evaluate(struct entry *en)
@@ -494,6 +518,10 @@ void entry_evaluate(struct entry *en)
 	for (unsigned i = 0; i < en->text.n; i++) {
 		all_accepted &= en->part[i].state == STORE_Q_ACCEPTED;
 		changed |= en->part[i].changed;
+	}
+	if (en->misfit) {
+		end_misfit(en);
+		return;
 	}
 	if (en->drop && en->q.state == STORE_Q_QUEUED) {
 		end_entry(en, STORE_Q_FAILED, "gone", "cancel",
@@ -555,6 +583,16 @@ static bool key_match(const struct hnode *h, const void *key)
 unsigned out_open_parts(const struct out *o)
 {
 	return o->open;
+}
+
+bool out_settled(const struct out *o)
+{
+	for (struct hnode *h = htable_next(&o->by_id, NULL); h; h = htable_next(&o->by_id, h)) {
+		const struct entry *en = container_of(h, struct entry, by_id);
+		if (en->committing || en->q.state == STORE_Q_SUBMITTED)
+			return false;
+	}
+	return true;
 }
 
 bool out_has_key(const struct out *o, struct sl key)

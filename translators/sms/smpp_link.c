@@ -460,6 +460,13 @@ void smpp_link_enable(struct smpp_link *l, bool on)
 	smpp_machine_enable(&l->m, on);
 }
 
+void smpp_link_stop(struct smpp_link *l, uint32_t drain_ms, uint32_t unbind_ms)
+{
+	l->cfg.session.drain_ms = drain_ms;
+	l->cfg.session.unbind_ms = unbind_ms;
+	smpp_machine_enable(&l->m, false);
+}
+
 bool smpp_link_closed(const struct smpp_link *l)
 {
 	return l->m.fsm.state == SMPP_ST_CLOSED;

@@ -52,6 +52,8 @@ void smpp_link_free(struct smpp_link **l);
 /* false: answers are waited for, then unbind and close (LINK-8); smpp_link_closed tells when. */
 void smpp_link_enable(struct smpp_link *l, bool on);
 bool smpp_link_closed(const struct smpp_link *l);
+/* The same for good, with other times than the configured ones (LINK-9). */
+void smpp_link_stop(struct smpp_link *l, uint32_t drain_ms, uint32_t unbind_ms);
 
 /* Send one message or part. Returns 0: one on_submit_result follows. E_AGAIN: not bound, window
  * full or too fast; on_ready or on_state follows. E_UNSUPPORTED, E_SYNTAX, E_TOOBIG: it can never

@@ -60,7 +60,7 @@ struct sms_app {
 	bool stopping, purging;
 	struct store_queue_purge purge;
 	struct loop_timer purge_timer, stop_timer;
-	uint32_t stop_waited_ms;
+	uint64_t stop_since_ms;
 	struct list traces; /* control.c */
 };
 
@@ -80,6 +80,8 @@ void out_message(struct out *o, struct stanza *st_take, struct component_ticket 
 void out_pump(struct out *o);    /* bearers have room, or entries became ready */
 void out_unstall(struct out *o); /* a bearer or a route changed: what had none is tried again */
 unsigned out_open_parts(const struct out *o); /* handed to bearers and not answered */
+/* No entry is SUBMITTED or being committed: a stop now leaves nothing ambiguous. */
+bool out_settled(const struct out *o);
 void out_result(struct out *o, struct bearer *b, uint64_t cookie, const struct part_outcome *r);
 /* A part with this key was accepted, and that is being committed now (outcome_key_known follows).
  */
@@ -122,6 +124,8 @@ void outcome_refuse(struct sms_app *a, const struct stanza *st, struct sl key,
 int in_new(struct sms_app *a, struct in **i_r);
 void in_free(struct in **i);
 void in_recover(struct in *i);
+/* What was waited for long enough by now_ms is delivered (MO-3). Called now and then by itself. */
+void in_sweep(struct in *i, uint64_t now_ms);
 void in_message(struct in *i, struct bearer *b, const struct sms_in *m, uint64_t token);
 
 /* ---- gateway.c ---------------------------------------------------------------------------------
@@ -135,11 +139,13 @@ void gateway_stanza(struct sms_app *a, struct stanza *st_take, struct component_
 /* After a->cfg is set and the working folder is the state folder: loop, store, tables, bearers, the
  * stream to the core. */
 int app_start(struct sms_app *a, struct err *e);
+/* Nothing is sent any more; the loop is stopped when the links have taken leave and what they said
+ * is committed, or after STOP_WAIT_MS. */
+void app_stop(struct sms_app *a);
 /* After the loop: settles what is in flight, commits, frees. The loop and bus stay. */
 void app_finish(struct sms_app *a);
-/* The bearer for a number: longest prefix, then lowest cost, among those up with room; `link` (or
- * the account's) is preferred where it is set. NULL: none now. any_r: one serves the number at all.
- */
+/* The bearer for a number (MSG-11). link: the account's, or that of the last try; empty: none.
+ * NULL: none now. any_r: one that serves the number is up. */
 struct bearer *app_route(struct sms_app *a, struct sl number, struct sl link, bool *any_r);
 /* What all bearers that serve the number can carry (bits for gsm_split_cfg.encs), so that a text is
  * cut once; 0: the default. */

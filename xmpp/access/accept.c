@@ -9,6 +9,8 @@
 #include "xmpp/access/c2s.h"
 #include "xmpp/access/component.h"
 
+#define FD_SPARE 64
+
 struct conn_msg {
 	struct bus_msg msg;
 	struct stream *stream; /* a stream that moves; else a new descriptor: */
@@ -138,15 +140,30 @@ static void refuse(struct worker *w, enum access_port port, int fd)
 	close(fd);
 }
 
-/* Counted; false: refused and closed. */
+/* The last descriptors are for our translators and for what we open ourselves. The system gives the
+ * lowest one that is free: so its number tells how many are in use. */
+static bool too_few_left(const struct worker *w, int fd)
+{
+	int end = loop_fd_end(w->loop), spare = end / 2 < FD_SPARE ? end / 2 : FD_SPARE;
+
+	return fd >= end - spare;
+}
+
+/* Counted; false: refused and closed. Our translators are let in, whoever else is there. */
 static bool admit(struct worker *w, enum access_port port, int fd, struct addr_slot **addr_r)
 {
-	struct access *a = access_of(w)->shared;
-	/* Components are named by the operator; their number is not the peer's choice. */
-	uint32_t per_addr = port <= ACCESS_C2S_TLS ? w->cfg->lim.conns_per_addr : 0;
+	static const enum addr_kind kinds[ACCESS_PORTS] = {
+		[ACCESS_C2S] = ADDR_CLIENT,          [ACCESS_C2S_TLS] = ADDR_CLIENT,
+		[ACCESS_COMPONENT] = ADDR_COMPONENT, [ACCESS_COMPONENT_TLS] = ADDR_COMPONENT,
+		[ACCESS_COMPONENT_UNIX] = ADDR_OWN,
+	};
+	const struct core_limits *lim = &w->cfg->lim;
+	enum addr_kind kind = kinds[port];
+	bool own = kind == ADDR_OWN;
 
-	if (!access_of(w)->stopping && addr_enter(a->addrs, fd, port <= ACCESS_C2S_TLS ? 0 : 1,
-						  per_addr, w->cfg->lim.conns, addr_r) == 0)
+	if (!access_of(w)->stopping && (own || !too_few_left(w, fd)) &&
+	    addr_enter(access_of(w)->shared->addrs, fd, kind, own ? 0 : lim->conns_per_addr,
+		       own ? 0 : lim->conns, addr_r) == 0)
 		return true;
 	refuse(w, port, fd);
 	return false;

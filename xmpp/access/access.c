@@ -127,8 +127,14 @@ uint32_t access_worker_streams(const struct worker *w)
 struct access_totals access_worker_totals(const struct worker *w)
 {
 	const struct access_worker *aw = access_of(w);
+	uint32_t components = 0;
 
-	return (struct access_totals){ aw->nstreams, aw->nsessions, aw->ndetached };
+	LIST_FOREACH(it, tmp, &aw->sessions)
+		components += LIST_ENTRY(it, struct asession, node)->is_component;
+	return (struct access_totals){ .streams = aw->nstreams,
+				       .sessions = aw->nsessions - components,
+				       .components = components,
+				       .detached = aw->ndetached };
 }
 
 void access_each_session(struct worker *w, void (*fn)(void *arg, const struct session *s),

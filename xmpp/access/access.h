@@ -55,8 +55,9 @@ int access_listen(struct worker *w0, enum access_port port, int fd, struct err *
 int access_adopt(struct worker *w, enum access_port port, int fd);
 
 /* For the control commands. */
+/* sessions: of accounts, detached ones too; components: sessions of components. */
 struct access_totals {
-	uint32_t streams, sessions, detached;
+	uint32_t streams, sessions, components, detached;
 };
 struct access_totals access_worker_totals(const struct worker *w);
 uint32_t access_worker_streams(const struct worker *w); /* any thread */

@@ -33,7 +33,6 @@ struct access_worker {
 	bool stopping;
 	_Atomic uint32_t nstreams; /* read by others, too */
 	uint32_t nsessions, ndetached;
-	uint32_t nparsers;    /* streams that have a live parser */
 	struct list sessions; /* struct asession.node: all of them */
 	struct htable sm;     /* struct asession by XEP-0198 id */
 	struct list unacked;  /* struct asession.unacked_node: wait for TCP's acknowledgement */

@@ -11,13 +11,14 @@ struct addr_slot {
 	struct hnode hn;
 	uint32_t n;
 	uint8_t len;
-	unsigned char key[9]; /* kind; IPv4 address, or the first 64 bits of an IPv6 one */
+	/* kind; IPv4 address, or the first 64 bits of an IPv6 one, or nothing more */
+	unsigned char key[9];
 };
 
 struct addr_table {
 	pthread_mutex_t lock;
 	struct htable slots;
-	uint32_t total;
+	uint32_t total[ADDR_KINDS];
 };
 
 int addr_table_new(struct addr_table **t_r)
@@ -104,28 +105,24 @@ static struct addr_slot *slot_get(struct addr_table *t, struct sl key)
 	return s;
 }
 
-int addr_enter(struct addr_table *t, int fd, uint8_t kind, uint32_t per_addr_max,
+int addr_enter(struct addr_table *t, int fd, enum addr_kind kind, uint32_t per_addr_max,
 	       uint32_t total_max, struct addr_slot **slot_r)
 {
-	unsigned char key[9] = { kind };
+	unsigned char key[9] = { (unsigned char)kind };
 	uint8_t n = key_of(fd, key + 1);
 	struct addr_slot *s = NULL;
 	int rc = 0;
 
 	pthread_mutex_lock(&t->lock);
-	if (total_max && t->total >= total_max)
+	if (total_max && t->total[kind] >= total_max)
 		rc = E_LIMIT;
-	if (rc == 0 && n) {
-		s = slot_get(t, sl_mk((const char *)key, n + 1u));
-		if (!s)
-			rc = E_NOMEM;
-		else if (per_addr_max && s->n >= per_addr_max)
-			rc = E_LIMIT;
-		else
-			s->n++;
-	}
+	else if (!(s = slot_get(t, sl_mk((const char *)key, n + 1u))))
+		rc = E_NOMEM;
+	else if (n && per_addr_max && s->n >= per_addr_max)
+		rc = E_LIMIT;
 	if (rc == 0) {
-		t->total++;
+		t->total[kind]++;
+		s->n++;
 		*slot_r = s;
 	}
 	pthread_mutex_unlock(&t->lock);
@@ -135,20 +132,10 @@ int addr_enter(struct addr_table *t, int fd, uint8_t kind, uint32_t per_addr_max
 void addr_leave(struct addr_table *t, struct addr_slot *slot)
 {
 	pthread_mutex_lock(&t->lock);
-	t->total--;
-	if (slot && --slot->n == 0) {
+	t->total[slot->key[0]]--;
+	if (--slot->n == 0) {
 		htable_del(&t->slots, &slot->hn);
 		free(slot);
 	}
 	pthread_mutex_unlock(&t->lock);
-}
-
-uint32_t addr_total(struct addr_table *t)
-{
-	uint32_t n;
-
-	pthread_mutex_lock(&t->lock);
-	n = t->total;
-	pthread_mutex_unlock(&t->lock);
-	return n;
 }

@@ -12,12 +12,19 @@ struct addr_slot; /* one address that has connections */
 
 int addr_table_new(struct addr_table **t_r);
 void addr_table_free(struct addr_table **t);
-/* Count the peer of fd, apart for each kind of listener. 0; E_LIMIT: it has per_addr_max already,
- * or there are total_max in all (0: no limit), and is not counted; E_NOMEM. A peer without an
- * address (Unix socket) counts in the total only: *slot_r is NULL. */
-int addr_enter(struct addr_table *t, int fd, uint8_t kind, uint32_t per_addr_max,
+/* Who must not keep whom out is counted apart. */
+enum addr_kind {
+	ADDR_CLIENT,
+	ADDR_COMPONENT,
+	ADDR_OWN, /* our translators */
+	ADDR_KINDS
+};
+
+/* Count the peer of fd among its kind. 0; E_LIMIT: it has per_addr_max already, or there are
+ * total_max of the kind (0: no limit), and is not counted; E_NOMEM. A peer without an address (Unix
+ * socket) counts in the total only. */
+int addr_enter(struct addr_table *t, int fd, enum addr_kind kind, uint32_t per_addr_max,
 	       uint32_t total_max, struct addr_slot **slot_r);
 void addr_leave(struct addr_table *t, struct addr_slot *slot);
-uint32_t addr_total(struct addr_table *t);
 
 #endif

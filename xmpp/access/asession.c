@@ -184,7 +184,7 @@ void as_write(struct asession *as, struct stanza *st, struct sl extra)
 
 	if (!c || (as->todo & (AS_TODO_OVERFLOW | AS_TODO_CLOSE)))
 		return;
-	p = as->unwritten ? NULL : conn_write_reserve(c, max);
+	p = as->unwritten ? NULL : conn_write_reserve_hard(c, max);
 	if (p)
 		conn_write_commit(c, stanza_wire_put(st, NULL, NULL, extra, p));
 	else if (as->is_component && as->sm)
@@ -419,6 +419,7 @@ static int act_detach(void *self, const void *ev)
 	UNUSED(ev);
 	stop_io(as);
 	as->sm->r_out = false;
+	sm_note_h(as);
 	as->aw->ndetached++;
 	count(as->aw->w, CNT_SM_DETACHED);
 	loop_timer_set(as->aw->w->loop, &as->timer, (uint64_t)as->sm->resume_s * 1000, timer_fired);

@@ -1,4 +1,4 @@
-/* auth.h - the auth pool: threads for what takes milliseconds or blocks (Cyrus SASL steps, PBKDF2).
+/* auth.h - the auth pool: threads for what takes milliseconds or blocks (PBKDF2).
  *
  * A worker submits a job; an auth thread runs it and posts it back (CORE_MSG_AUTH) to the worker
  * that submitted. Logins go before bulk work (imports), so that an import of many accounts does not

@@ -6,6 +6,7 @@
 
 #include "appliance/base/log.h"
 #include "appliance/loop/tls.h"
+#include "xmpp/access/negotiate.h"
 
 static const struct stream_kind c2s_kind;
 
@@ -68,21 +69,24 @@ static const char *header_host(struct c2s *c, const struct xml_node *root)
 	return NULL;
 }
 
-/* 4.7.1: who is logged in, if it says at all. */
+/* 4.7.1: whose stream it is, if it says. Before the login that is not known, and there are clients
+ * that name their host here; after it, the name of somebody else is refused. */
 static const char *header_from(const struct c2s *c, const struct xml_node *root)
 {
 	struct sl from = xml_attr(root, SL("from"));
 	struct arena *a;
 	struct jid j;
-	bool ok;
+	bool other;
 
-	if (from.n == 0)
+	if (from.n == 0 || !c->bare)
 		return NULL;
 	a = arena_new(512, 16384);
-	ok = a && jid_parse(a, from, &j, NULL) == 0 && j.local.n &&
-	     sl_eq(j.domain, c->st.host->name) && (!c->bare || sl_eq(j.bare, sl_cstr(c->bare)));
+	if (!a)
+		return "resource-constraint";
+	other = jid_parse(a, from, &j, NULL) == 0 && j.local.n &&
+		!sl_eq(j.bare, sl_cstr(c->bare));
 	arena_free(&a);
-	return ok ? NULL : "invalid-from";
+	return other ? "invalid-from" : NULL;
 }
 
 static int on_open(void *self, const struct xml_node *root, struct sl content_ns)
@@ -173,31 +177,20 @@ static void xml_error(struct stream *s, const char *condition, const char *text)
 	c2s_fail(c, condition, sl_cstr(text), SL_NULL);
 }
 
-/* The parser has stopped behind <starttls/>: nothing may have come with it (5.4.3.3), or somebody
- * in the middle could put words into the client's mouth. */
+/* The parser has stopped behind <starttls/>. */
 static void paused(struct stream *s)
 {
 	struct c2s *c = c2s_of(s);
-	struct err e = { 0 };
+	int rc;
 
 	if (!c->tls_waits)
 		return;
 	c->tls_waits = false;
-	if (xml_stream_unread(s->xml) != 0) {
+	rc = negotiate_tls(s, s->host->tls);
+	c->handshake = rc == 0;
+	if (rc == E_DENIED)
 		c2s_fail(c, "policy-violation",
 			 SL("nothing may follow <starttls/> before the handshake"), SL_NULL);
-		return;
-	}
-	stream_write(s, SL("<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"));
-	s->header_sent = false;
-	xml_stream_restart(s->xml);
-	if (conn_tls_server(s->conn, s->host->tls, &e) != 0) {
-		log_ev(LOG_L_INFO, "c2s.tls_failed", KE(&e));
-		conn_kill(s->conn);
-		return;
-	}
-	c->handshake = true;
-	conn_read_resume(s->conn); /* the parser goes on when TLS is up */
 }
 
 /* ---- connection
@@ -261,6 +254,7 @@ static const struct stream_kind c2s_kind = {
 	.end = end,
 	.overflow = overflow,
 	.drop = drop,
+	.rated = true,
 };
 
 /* ---- life
@@ -333,26 +327,6 @@ int c2s_act_direct(void *self, const void *ev)
 	return E_AUTH;
 }
 
-static void put_mech(void *arg, struct sl mech)
-{
-	buf_addf(arg, "<mechanism>" SLFMT "</mechanism>", SLARG(mech));
-}
-
-static void put_mechanisms(const struct c2s *c, struct buf *b, bool tls)
-{
-	struct conn_tls_info info;
-
-	buf_add(b, SL("<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"));
-	login_mechanisms(c->st.cfg, tls, put_mech, b);
-	buf_add(b, SL("</mechanisms>"));
-	if (!tls)
-		return;
-	buf_add(b, SL("<sasl-channel-binding xmlns='urn:xmpp:sasl-cb:0'>"));
-	if (conn_tls_info(c->st.conn, &info) == 0 && info.tls13)
-		buf_add(b, SL("<channel-binding type='tls-exporter'/>"));
-	buf_add(b, SL("<channel-binding type='tls-server-end-point'/></sasl-channel-binding>"));
-}
-
 int c2s_act_features(void *self, const void *ev)
 {
 	struct c2s *c = self;
@@ -367,7 +341,7 @@ int c2s_act_features(void *self, const void *ev)
 		buf_add(&b, required ? SL("<required/></starttls>") : SL("</starttls>"));
 	}
 	if (tls || !required)
-		put_mechanisms(c, &b, tls);
+		negotiate_mechanisms(&c->st, tls ? LOGIN_TLS : 0, &b);
 	buf_add(&b, SL("</stream:features>"));
 	stream_write(&c->st, buf_sl(&b));
 	buf_free(&b);

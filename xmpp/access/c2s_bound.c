@@ -302,6 +302,8 @@ static int sm_nonza(struct c2s *c, struct arena *a_take, struct xml_node *n)
 		c2s_fail(c, error, SL_NULL, buf_sl(&extra));
 	buf_free(&extra);
 	arena_free(&a_take);
+	if (c->st.f.state == C2S_BOUND && stream_over_rate(&c->st, 1))
+		return XML_PAUSE;
 	return c2s_verdict(c);
 }
 
@@ -380,8 +382,6 @@ int c2s_bound_element(struct c2s *c, struct arena *a_take, struct xml_node *n)
 			 SL_NULL, SL_NULL);
 		return c2s_verdict(c);
 	}
-	if (c->st.stanzas < UINT8_MAX)
-		c->st.stanzas++;
 	stanza_in(c, st, jid_bad);
 	if (c->st.f.state == C2S_BOUND && (stream_over_rate(&c->st, 1) || as_congested(c->st.as)))
 		return XML_PAUSE;

@@ -1,45 +1,7 @@
-/* c2s_sasl.c - SASL negotiation of a client's stream (RFC 6120 section 6): base64 and XML around
- * login.h. */
-#include "appliance/base/enc.h"
+/* c2s_sasl.c - SASL negotiation of a client's stream (RFC 6120 section 6). */
 #include "appliance/base/log.h"
 #include "xmpp/access/c2s.h"
-
-/* Errors that are the client's mistake or bad luck, and say nothing about a guess. */
-static bool is_guess(const char *condition)
-{
-	return strcmp(condition, "not-authorized") == 0 ||
-	       strcmp(condition, "invalid-authzid") == 0;
-}
-
-static void write_failure(struct c2s *c, const char *condition)
-{
-	char text[256];
-	int n = snprintf(text, sizeof(text),
-			 "<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><%s/></failure>",
-			 condition);
-
-	stream_write(&c->st, sl_mk(text, (size_t)n));
-}
-
-static void write_data(struct c2s *c, const char *element, bool has_data, struct sl data)
-{
-	struct buf b;
-
-	buf_init(&b, 16384);
-	buf_addf(&b, "<%s xmlns='urn:ietf:params:xml:ns:xmpp-sasl'", element);
-	if (!has_data) {
-		buf_add(&b, SL("/>"));
-	} else {
-		buf_addc(&b, '>');
-		if (data.n == 0)
-			buf_addc(&b, '=');
-		else
-			b64_encode(&b, data);
-		buf_addf(&b, "</%s>", element);
-	}
-	stream_write(&c->st, buf_sl(&b));
-	buf_free(&b);
-}
+#include "xmpp/access/negotiate.h"
 
 static void answered(void *owner, struct login *l)
 {
@@ -63,22 +25,10 @@ static void answered(void *owner, struct login *l)
 		stream_resume_input(&c->st);
 }
 
-/* Text of an element, decoded, to the login; what is wrong at once is raised as FAILURE. */
+/* What is wrong at once is raised as FAILURE. */
 static void feed(struct c2s *c, const struct xml_node *n)
 {
-	struct arena *a = arena_new(1024, 65536);
-	struct buf b;
-	struct sl text = a ? xml_text(a, n) : SL_NULL;
-
-	buf_init(&b, 16384);
-	c->sasl_error = NULL;
-	if (!sl_eq(text, SL("=")) && b64_decode(&b, text) != 0)
-		c->sasl_error = "incorrect-encoding";
-	else
-		c->sasl_error = login_input(c->login, buf_sl(&b));
-	wipe(b.p, b.cap);
-	buf_free(&b);
-	arena_free(&a);
+	c->sasl_error = negotiate_feed(c->login, n);
 	if (c->sasl_error)
 		fsm_raise(&c->st.f, C2S_EV_FAILURE);
 }
@@ -86,7 +36,8 @@ static void feed(struct c2s *c, const struct xml_node *n)
 /* Why this <auth/> is refused before it begins; NULL: it is not. */
 static const char *refusal(const struct c2s *c, const struct xml_node *n)
 {
-	return login_mech_refused(c->st.cfg, c2s_is_tls(c), xml_attr(n, SL("mechanism")));
+	return login_mech_refused(c->st.cfg, c2s_is_tls(c) ? LOGIN_TLS : 0,
+				  xml_attr(n, SL("mechanism")));
 }
 
 bool c2s_mech_ok(const void *self, const void *ev)
@@ -147,8 +98,10 @@ int c2s_act_response(void *self, const void *ev)
 
 int c2s_act_need(void *self, const void *ev)
 {
+	struct c2s *c = self;
+
 	UNUSED(ev);
-	write_data(self, "challenge", false, SL_NULL);
+	negotiate_data(&c->st, "challenge", false, SL_NULL);
 	return 0;
 }
 
@@ -157,7 +110,7 @@ int c2s_act_challenge(void *self, const void *ev)
 	struct c2s *c = self;
 
 	UNUSED(ev);
-	write_data(c, "challenge", true, login_data(c->login));
+	negotiate_data(&c->st, "challenge", true, login_data(c->login));
 	return 0;
 }
 
@@ -166,7 +119,7 @@ int c2s_act_auth_refused(void *self, const void *ev)
 	struct c2s *c = self;
 
 	c->failures++;
-	write_failure(c, refusal(c, ev));
+	negotiate_failure(&c->st, refusal(c, ev));
 	return 0;
 }
 
@@ -176,19 +129,13 @@ int c2s_act_abort(void *self, const void *ev)
 
 	UNUSED(ev);
 	login_free(&c->login);
-	write_failure(c, "aborted");
+	negotiate_failure(&c->st, "aborted");
 	return 0;
 }
 
 static void failed(struct c2s *c)
 {
-	char peer[CONN_ADDR_MAX] = "";
-
-	conn_peer_text(c->st.conn, peer);
-	count(c->st.w, CNT_AUTH_FAILED);
-	log_ev(LOG_L_NOTICE, "auth.failed", KC("peer", peer), KS("host", c->st.host->name),
-	       KS("user", c->login ? login_user(c->login) : SL_NULL),
-	       KC("condition", c->sasl_error), KC("guess", is_guess(c->sasl_error) ? "yes" : "no"));
+	negotiate_failed(&c->st, c->login, c->sasl_error);
 	c->failures++;
 	login_free(&c->login);
 }
@@ -199,7 +146,7 @@ int c2s_act_failure(void *self, const void *ev)
 
 	UNUSED(ev);
 	failed(c);
-	write_failure(c, c->sasl_error);
+	negotiate_failure(&c->st, c->sasl_error);
 	return 0;
 }
 
@@ -211,7 +158,7 @@ int c2s_act_last_failure(void *self, const void *ev)
 	if (ev)
 		c->sasl_error = refusal(c, ev);
 	failed(c);
-	write_failure(c, c->sasl_error);
+	negotiate_failure(&c->st, c->sasl_error);
 	c->error = (struct c2s_error){ "policy-violation", SL("too many failed logins"), SL_NULL };
 	return c2s_act_error(self, NULL);
 }
@@ -229,7 +176,7 @@ int c2s_act_success(void *self, const void *ev)
 	}
 	snprintf(c->bare, user.n + host.n + 2, SLFMT "@" SLFMT, SLARG(user), SLARG(host));
 	c->mechanism = login_mech(c->login);
-	write_data(c, "success", login_has_data(c->login), login_data(c->login));
+	negotiate_data(&c->st, "success", login_has_data(c->login), login_data(c->login));
 	login_free(&c->login);
 	count(c->st.w, CNT_AUTH_OK);
 	log_ev(LOG_L_INFO, "auth.ok", KC("jid", c->bare), KC("mechanism", c->mechanism));

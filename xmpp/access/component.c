@@ -1,11 +1,10 @@
 /* component.c - see component.h. */
 #include "xmpp/access/component.h"
 
-#include <openssl/evp.h>
 #include <unistd.h>
 
-#include "appliance/base/enc.h"
 #include "appliance/base/log.h"
+#include "xmpp/access/negotiate.h"
 
 /* A component's queue is in its ring anyway; this only bounds what is serialised ahead. */
 #define OUT_OCTETS (1024u * 1024u)
@@ -22,6 +21,7 @@ static int verdict(const struct comp *c)
 	case COMP_CLOSED:
 		return E_CLOSED;
 	case COMP_MOVING:
+	case COMP_STEP:
 	case COMP_TLS:
 		return XML_PAUSE;
 	default:
@@ -119,27 +119,66 @@ static void sm_nonza(struct comp *c, struct xml_node *n)
 /* ---- parser
  * -------------------------------------------------------------------------------------- */
 
+static bool may_connect(const struct comp *c, const struct domain *d)
+{
+	if (!d || d->kind != DOMAIN_COMPONENT)
+		return false;
+	return c->st.port == ACCESS_COMPONENT_UNIX || (!d->local_only && d->secret.n);
+}
+
+/* COMP-12: over TCP nobody learns by the header who is a component here. */
+static const char *stranger(struct comp *c, struct sl to)
+{
+	struct arena *a = arena_new(512, 16384);
+	struct sl name = SL_NULL;
+	const char *bad = NULL;
+
+	if (!a || jid_prep_domain(a, to, &name, NULL) != 0)
+		bad = "host-unknown";
+	else if (c->nobody.name.n && !sl_eq(c->nobody.name, name))
+		bad = "invalid-from";
+	else if (!c->nobody.name.n)
+		c->nobody.name = sl_mk(sl_dup(name), name.n);
+	arena_free(&a);
+	if (!bad && !c->nobody.name.p)
+		bad = "resource-constraint";
+	c->st.host = bad ? c->st.host : &c->nobody;
+	return bad;
+}
+
 /* The component that the header names, if it may connect here. */
 static const char *header_host(struct comp *c, const struct xml_node *root)
 {
-	const struct domain *d = core_domain(c->st.cfg, xml_attr(root, SL("to")));
-	bool local = c->st.port == ACCESS_COMPONENT_UNIX;
+	struct sl to = xml_attr(root, SL("to"));
+	const struct domain *d = core_domain(c->st.cfg, to);
+	bool known = may_connect(c, d);
 
-	if (!d || d->kind != DOMAIN_COMPONENT || (!local && (d->local_only || d->secret.n == 0)))
-		return "host-unknown";
-	if (c->st.host && d != c->st.host)
+	if (c->st.host && (c->st.host == &c->nobody ? known : d != c->st.host))
 		return "invalid-from";
+	if (!known)
+		return c->st.port == ACCESS_COMPONENT_UNIX ? "host-unknown" : stranger(c, to);
 	c->st.host = d;
 	return NULL;
+}
+
+/* COMP-9: which kind of stream, as long as nobody is logged in. */
+static void choose_kind(struct comp *c, const struct xml_node *root)
+{
+	if (c->st.f.state != COMP_HEADER || c->st.port == ACCESS_COMPONENT_UNIX)
+		return;
+	c->st.plain_header = c->st.cfg->component_tls == COMPONENT_TLS_OFF ||
+			     !stream_version_ok(xml_attr(root, SL("version")));
 }
 
 static int on_open(void *self, const struct xml_node *root, struct sl content_ns)
 {
 	struct comp *c = self;
-	const char *bad = stream_header_check(&c->st, root, content_ns);
+	const char *bad;
 
 	if (verdict(c) < 0)
 		return E_CLOSED;
+	choose_kind(c, root);
+	bad = stream_header_check(&c->st, root, content_ns);
 	if (!bad)
 		bad = header_host(c, root);
 	if (bad)
@@ -149,13 +188,28 @@ static int on_open(void *self, const struct xml_node *root, struct sl content_ns
 	return verdict(c);
 }
 
+/* First-level elements before the stream is established. */
 static int early_element(struct comp *c, struct xml_node *n)
 {
-	if (xml_is(n, NS_STANZA, SL("handshake")))
-		fsm_event(&c->st.f, COMP_EV_HANDSHAKE, n);
-	else if (xml_is(n, NS_SASL, SL("auth")))
-		fsm_event(&c->st.f, COMP_EV_AUTH, n);
-	else if (xml_is(n, NS_SM, SL("enable")) && c->st.f.state == COMP_AUTHED)
+	static const struct {
+		enum xml_ns ns;
+		struct sl name;
+		uint8_t event;
+	} known[] = {
+		{ NS_STANZA, SL("handshake"), COMP_EV_HANDSHAKE },
+		{ NS_TLS, SL("starttls"), COMP_EV_STARTTLS },
+		{ NS_SASL, SL("auth"), COMP_EV_AUTH },
+		{ NS_SASL, SL("response"), COMP_EV_RESPONSE },
+		{ NS_SASL, SL("abort"), COMP_EV_ABORT },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(known); i++) {
+		if (!xml_is(n, known[i].ns, known[i].name))
+			continue;
+		fsm_event(&c->st.f, known[i].event, n);
+		return verdict(c);
+	}
+	if (xml_is(n, NS_SM, SL("enable")) && c->st.f.state == COMP_AUTHED)
 		fsm_event(&c->st.f, COMP_EV_ENABLE, n);
 	else
 		comp_fail(c, n->ns == NS_STANZA ? "not-authorized" : "unsupported-stanza-type",
@@ -203,23 +257,41 @@ static void xml_error(struct stream *s, const char *condition, const char *text)
 /* ---- connection
  * ---------------------------------------------------------------------------------- */
 
-/* The credentials were good; the parser has stopped, so another worker may have the stream. */
-static void paused(struct stream *s)
+/* The credentials were good: to the worker that owns the domain. Outside of the machine, because
+ * from access_move on another thread has the stream. */
+void comp_depart(struct comp *c)
 {
-	uint16_t owner;
+	struct stream *s = &c->st;
+	uint16_t owner = bus_owner(s->w->bus, s->host->name);
 
-	if (s->f.state != COMP_MOVING)
-		return;
-	owner = bus_owner(s->w->bus, s->host->name);
 	if (owner == s->w->id)
 		s->kind->arrived(s);
 	else if (access_move(s, owner) != 0)
 		conn_kill(s->conn);
 }
 
+/* The parser has stopped. */
+static void paused(struct stream *s)
+{
+	struct comp *c = comp_of(s);
+	int rc;
+
+	if (s->f.state == COMP_MOVING)
+		comp_depart(c);
+	if (!c->tls_waits)
+		return;
+	c->tls_waits = false;
+	rc = negotiate_tls(s, stream_any_tls(s));
+	c->handshake = rc == 0;
+	if (rc == E_DENIED)
+		comp_fail(c, "policy-violation",
+			  SL("nothing may follow <starttls/> before the handshake"));
+}
+
 static void tls_up(struct stream *s)
 {
 	fsm_event(&s->f, COMP_EV_TLS_UP, NULL);
+	stream_resume_input(s);
 }
 
 static void lost(struct stream *s, const struct err *why)
@@ -261,8 +333,11 @@ static void drained(struct stream *s)
 
 static void drop(struct stream *s)
 {
+	struct comp *c = comp_of(s);
+
 	stream_drop(s);
-	free(comp_of(s));
+	free((char *)(uintptr_t)c->nobody.name.p);
+	free(c);
 }
 
 static const struct stream_kind comp_kind = {
@@ -310,70 +385,18 @@ int comp_accept(struct worker *w, enum access_port port, int fd, struct addr_slo
 
 void comp_free(struct comp *c)
 {
+	login_free(&c->login);
 	stream_finish(&c->st);
+	free((char *)(uintptr_t)c->nobody.name.p);
 	free(c);
 }
 
 /* ---- guards and actions
  * -------------------------------------------------------------------------- */
 
-bool comp_plain(const void *self, const void *ev)
+bool comp_is_tls(const struct comp *c)
 {
-	const struct comp *c = self;
-
-	UNUSED(ev);
-	return c->st.plain_header;
-}
-
-/* Lower-case hex of SHA-1(stream id, secret). */
-bool comp_handshake_ok(const void *self, const void *ev)
-{
-	const struct comp *c = self;
-	struct sl secret = c->st.host->secret;
-	struct arena *a = arena_new(256, 8192);
-	EVP_MD_CTX *md = EVP_MD_CTX_new();
-	unsigned char digest[20];
-	struct buf want;
-	bool ok;
-
-	buf_init(&want, 64);
-	ok = a && md && EVP_DigestInit_ex(md, EVP_sha1(), NULL) == 1 &&
-	     EVP_DigestUpdate(md, c->st.id, STREAM_ID_OCTETS) == 1 &&
-	     EVP_DigestUpdate(md, secret.p, secret.n) == 1 &&
-	     EVP_DigestFinal_ex(md, digest, NULL) == 1 &&
-	     hex_encode(&want, sl_mk((const char *)digest, sizeof(digest))) == 0 &&
-	     sl_eq_const_time(sl_trim(xml_text(a, ev)), buf_sl(&want));
-	buf_free(&want);
-	EVP_MD_CTX_free(md);
-	arena_free(&a);
-	return ok;
-}
-
-/* SASL EXTERNAL: whom the kernel says is at the other end; the identity asked for is none, or the
- * domain. */
-bool comp_auth_ok(const void *self, const void *ev)
-{
-	const struct comp *c = self;
-	const struct access_cfg *cfg = &access_of(c->st.w)->shared->cfg;
-	struct arena *a = arena_new(512, 16384);
-	struct sl text = a ? xml_text(a, ev) : SL_NULL;
-	uint32_t uid;
-	bool ok;
-	struct buf b;
-
-	buf_init(&b, 4096);
-	ok = a && sl_eq(xml_attr(ev, SL("mechanism")), SL("EXTERNAL")) &&
-	     (text.n == 0 || sl_eq(text, SL("=")) ||
-	      (b64_decode(&b, text) == 0 && sl_eq(buf_sl(&b), c->st.host->name))) &&
-	     conn_peer_uid(c->st.conn, &uid) == 0;
-	if (ok && uid != 0 && uid != (uint32_t)geteuid()) {
-		ok = false;
-		for (unsigned i = 0; i < cfg->nuids; i++)
-			ok = ok || cfg->uid[i] == uid;
-	}
-	buf_free(&b);
-	arena_free(&a);
-	return ok;
+	return c->st.conn && conn_is_tls(c->st.conn);
 }
 
 int comp_act_direct(void *self, const void *ev)
@@ -383,6 +406,7 @@ int comp_act_direct(void *self, const void *ev)
 	struct err e = { 0 };
 
 	UNUSED(ev);
+	c->handshake = true;
 	if (ctx && conn_tls_server(c->st.conn, ctx, &e) == 0)
 		return 0;
 	log_ev(LOG_L_WARN, "component.tls_failed", KE(&e));
@@ -399,13 +423,63 @@ int comp_act_header(void *self, const void *ev)
 	return 0;
 }
 
+bool comp_can_starttls(const void *self, const void *ev)
+{
+	const struct comp *c = self;
+
+	UNUSED(ev);
+	return c->st.port == ACCESS_COMPONENT && !comp_is_tls(c) && stream_any_tls(&c->st);
+}
+
 int comp_act_features(void *self, const void *ev)
 {
+	struct comp *c = self;
+	bool tls = comp_is_tls(c), required = c->st.cfg->component_tls == COMPONENT_TLS_REQUIRED;
+	struct buf b;
+
 	comp_act_header(self, ev);
-	stream_write(self,
-		     SL("<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"
-			"<mechanism>EXTERNAL</mechanism></mechanisms></stream:features>"));
+	buf_init(&b, 8192);
+	buf_add(&b, SL("<stream:features>"));
+	if (comp_can_starttls(c, NULL)) {
+		buf_add(&b, SL("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'>"));
+		buf_add(&b, required ? SL("<required/></starttls>") : SL("</starttls>"));
+	}
+	if (comp_local(c, NULL))
+		buf_add(&b, SL("<mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>"
+			       "<mechanism>EXTERNAL</mechanism></mechanisms>"));
+	else if (tls || !required)
+		negotiate_mechanisms(&c->st, LOGIN_COMPONENT | (tls ? LOGIN_TLS : 0), &b);
+	buf_add(&b, SL("</stream:features>"));
+	stream_write(&c->st, buf_sl(&b));
+	buf_free(&b);
 	return 0;
+}
+
+int comp_act_proceed(void *self, const void *ev)
+{
+	struct comp *c = self;
+
+	UNUSED(ev);
+	c->tls_waits = true; /* <proceed/> follows when the parser has stopped: paused() */
+	return 0;
+}
+
+int comp_act_secure(void *self, const void *ev)
+{
+	struct comp *c = self;
+
+	UNUSED(ev);
+	c->handshake = false;
+	return 0;
+}
+
+int comp_act_tls_failure(void *self, const void *ev)
+{
+	struct comp *c = self;
+
+	UNUSED(ev);
+	stream_write(&c->st, SL("<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>"));
+	return comp_act_close(self, ev);
 }
 
 int comp_act_authed_features(void *self, const void *ev)
@@ -413,38 +487,6 @@ int comp_act_authed_features(void *self, const void *ev)
 	comp_act_header(self, ev);
 	stream_write(self, SL("<stream:features><sm xmlns='urn:xmpp:sm:3'/></stream:features>"));
 	return 0;
-}
-
-int comp_act_not_authorized(void *self, const void *ev)
-{
-	struct comp *c = self;
-
-	count(c->st.w, CNT_AUTH_FAILED);
-	log_ev(LOG_L_NOTICE, "component.refused", KS("domain", c->st.host->name));
-	c->condition = "not-authorized";
-	c->text = c->extra = SL_NULL;
-	return comp_act_error(self, ev);
-}
-
-int comp_act_auth(void *self, const void *ev)
-{
-	struct comp *c = self;
-
-	UNUSED(ev);
-	stream_write(&c->st, SL("<success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>"));
-	xml_stream_restart(c->st.xml);
-	c->st.header_sent = false;
-	return 0;
-}
-
-int comp_act_auth_refused(void *self, const void *ev)
-{
-	struct comp *c = self;
-
-	stream_write(&c->st,
-		     SL("<failure xmlns='urn:ietf:params:xml:ns:xmpp-sasl'><not-authorized/>"
-			"</failure>"));
-	return comp_act_not_authorized(self, ev);
 }
 
 /* A newer stream of the same domain replaces the older. */
@@ -464,9 +506,13 @@ static void replace_older(struct comp *c)
 static int session_new(struct comp *c, struct asession **as_r)
 {
 	replace_older(c);
-	xml_stream_set_limits(c->st.xml, &c->st.cfg->lim.component);
-	if (as_new(&c->st, c->st.host->name, true, as_r) == 0)
+	xml_stream_set_limits(c->st.xml, c->st.port == ACCESS_COMPONENT_UNIX
+						 ? &c->st.cfg->lim.own
+						 : &c->st.cfg->lim.component);
+	if (as_new(&c->st, c->st.host->name, true, as_r) == 0) {
+		(*as_r)->mechanism = c->mechanism;
 		return 0;
+	}
 	conn_kill(c->st.conn);
 	return E_NOMEM;
 }
@@ -513,6 +559,7 @@ int comp_act_enable(void *self, const void *ev)
 
 static int close_down(struct comp *c, enum as_end how)
 {
+	login_free(&c->login);
 	if (c->st.as)
 		as_end(c->st.as, how);
 	if (c->st.conn)
@@ -543,6 +590,10 @@ int comp_act_timeout(void *self, const void *ev)
 {
 	struct comp *c = self;
 
+	if (c->handshake) {
+		conn_kill(c->st.conn);
+		return 0;
+	}
 	c->condition = "connection-timeout";
 	c->text = c->extra = SL_NULL;
 	return comp_act_error(self, ev);

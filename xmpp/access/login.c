@@ -31,26 +31,37 @@ static struct sl next_word(struct sl *list)
 	return word;
 }
 
-void login_mechanisms(const struct core_config *cfg, bool tls,
+/* Can this mechanism be chosen at all on such a stream? */
+static bool mech_here(struct sl mech, unsigned how, bool *needs_tls_r)
+{
+	enum scram_hash h;
+
+	if (!mech_known(mech, needs_tls_r))
+		return false;
+	return !(how & LOGIN_COMPONENT) || scram_hash_of(mech, &h, NULL) != 0 || h != SCRAM_SHA_1;
+}
+
+void login_mechanisms(const struct core_config *cfg, unsigned how,
 		      void (*fn)(void *arg, struct sl mech), void *arg)
 {
 	struct sl list = cfg->mechanisms, word;
 	bool needs_tls;
 
 	while ((word = next_word(&list)).n)
-		if (mech_known(word, &needs_tls) && (tls || !needs_tls))
+		if (mech_here(word, how, &needs_tls) && ((how & LOGIN_TLS) || !needs_tls))
 			fn(arg, word);
 }
 
-const char *login_mech_refused(const struct core_config *cfg, bool tls, struct sl mech)
+const char *login_mech_refused(const struct core_config *cfg, unsigned how, struct sl mech)
 {
+	bool tls = how & LOGIN_TLS, needs_tls;
 	struct sl list = cfg->mechanisms, word;
-	bool needs_tls;
 
-	if (!tls && cfg->tls_required)
+	if (!tls && ((how & LOGIN_COMPONENT) ? cfg->component_tls != COMPONENT_TLS_OPTIONAL
+					     : cfg->tls_required))
 		return "encryption-required";
 	while ((word = next_word(&list)).n) {
-		if (!sl_eq(word, mech) || !mech_known(word, &needs_tls))
+		if (!sl_eq(word, mech) || !mech_here(word, how, &needs_tls))
 			continue;
 		return needs_tls && !tls ? "encryption-required" : NULL;
 	}
@@ -59,14 +70,15 @@ const char *login_mech_refused(const struct core_config *cfg, bool tls, struct s
 	return mech_known(mech, &needs_tls) ? "mechanism-too-weak" : "invalid-mechanism";
 }
 
-static bool plus_offered(const struct core_config *cfg)
+static bool plus_offered(const struct login *l)
 {
-	struct sl list = cfg->mechanisms, word;
+	struct sl list = l->cfg->mechanisms, word;
 	enum scram_hash h;
 	bool plus;
 
 	while ((word = next_word(&list)).n)
-		if (scram_hash_of(word, &h, &plus) == 0 && plus)
+		if (scram_hash_of(word, &h, &plus) == 0 && plus &&
+		    (!l->component || h != SCRAM_SHA_1))
 			return true;
 	return false;
 }
@@ -149,6 +161,8 @@ static bool authzid_ok(struct login *l, struct sl authzid)
 
 	if (authzid.n == 0)
 		return true;
+	if (l->component)
+		return sl_eq(authzid, l->host);
 	return jid_parse(l->arena, authzid, &j, NULL) == 0 && jid_is_bare(&j) &&
 	       sl_eq(j.local, l->user) && sl_eq(j.domain, l->host);
 }
@@ -162,7 +176,7 @@ static const char *set_binding(struct login *l, const struct first *f)
 	/* It could, and believes that we cannot: right, or somebody has changed our list (RFC 5802
 	 * section 6). Cyrus does not look. */
 	if (f->flag == 'y')
-		return tls && plus_offered(l->cfg) ? "not-authorized" : NULL;
+		return tls && plus_offered(l) ? "not-authorized" : NULL;
 	if (f->flag == 'n')
 		return NULL;
 	if (!tls)
@@ -195,7 +209,12 @@ static const char *first_message(struct login *l, struct sl data)
 	l->asked = arena_dup(l->arena, f.authcid);
 	if (l->asked.p == NULL)
 		return "temporary-auth-failure";
-	l->name_ok = jid_prep_local(l->arena, l->asked, &l->user, NULL) == 0 && l->user.n;
+	if (l->component)
+		l->name_ok = jid_prep_domain(l->arena, l->asked, &l->user, NULL) == 0 &&
+			     sl_eq(l->user, l->host);
+	else
+		l->name_ok =
+			jid_prep_local(l->arena, l->asked, &l->user, NULL) == 0 && l->user.n;
 	if (!l->name_ok)
 		l->user = l->asked; /* refused as an unknown user is */
 	if (!authzid_ok(l, f.authzid))
@@ -233,8 +252,22 @@ static void dropped(struct auth_job *j)
 	login_free(&l);
 }
 
+static void step_here(struct loop_task *t)
+{
+	struct login *l = container_of(t, struct login, task);
+
+	login_run(&l->job);
+	answer(l, l->result, l->condition);
+}
+
+/* A step of SCRAM costs a few hash blocks: less than sending it to a thread and back. A password,
+ * or the secret of a component, costs milliseconds. */
 static void step(struct login *l)
 {
+	if (!l->plain && !l->component) {
+		loop_defer(l->w->loop, &l->task, step_here);
+		return;
+	}
 	l->job.run = login_run;
 	l->job.done = stepped;
 	l->job.drop = dropped;
@@ -281,7 +314,7 @@ const char *login_input(struct login *l, struct sl data)
 	if (first && (cond = first_message(l, data)))
 		return cond;
 	l->busy = true;
-	if (first)
+	if (first && !l->component)
 		fetch(l);
 	else
 		step(l);
@@ -305,8 +338,9 @@ int login_new(const struct login_env *env, struct sl mech, struct login **l_r)
 	l->answer = env->answer;
 	l->secret = env->secret;
 	l->plain = scram_hash_of(mech, &l->hash, &l->plus) != 0;
+	l->component = env->component;
 	l->host = arena_dup(a, env->host);
-	if (!l->host.p) {
+	if (!l->host.p || secret_set(&l->password, env->password) != 0) {
 		login_free(&l);
 		return E_NOMEM;
 	}
@@ -323,10 +357,12 @@ void login_free(struct login **lp)
 	*lp = NULL;
 	l->owner = NULL;
 	l->conn = NULL;
-	if (l->busy)
+	if (l->busy && !l->task.loop)
 		return; /* freed when the answer comes */
+	loop_task_clear(&l->task);
 	login_sasl_dispose(l);
 	secret_clear(&l->input);
+	secret_clear(&l->password);
 	store_op_fini(&l->get.op);
 	core_config_unref(l->cfg);
 	wipe(l->cb_data, sizeof(l->cb_data));

@@ -1,5 +1,6 @@
-/* login.h - one SASL login of a client's stream (RFC 6120 section 6): Cyrus SASL on the auth pool,
- * verifiers from the store.
+/* login.h - one SASL login of a client's or component's stream (RFC 6120 section 6): Cyrus SASL,
+ * verifiers from the store, or made of a component's secret. Steps of SCRAM run in the worker,
+ * between two stanzas; what derives from a password or a component's secret on the auth pool.
  *
  * The stream decodes base64 and writes the XML; a login takes the decoded data and answers later,
  * in the same worker, by the callback. The first message is read here before Cyrus sees it: it
@@ -14,6 +15,13 @@
 
 struct login;
 
+/* How a stream logs in: what is offered depends on it. */
+enum {
+	LOGIN_TLS = 1,      /* inside TLS */
+	LOGIN_COMPONENT = 2 /* a component: SHA-1 is not offered, and TLS is wanted as configured
+			       for components */
+};
+
 enum login_result { LOGIN_CHALLENGE, LOGIN_SUCCESS, LOGIN_FAILURE };
 
 struct login_env {
@@ -23,6 +31,10 @@ struct login_env {
 	const struct conn
 		*conn;    /* borrowed during calls of the worker only; for channel bindings */
 	struct sl secret; /* for the verifiers of unknown users; outlives the login */
+	/* A component's login: host is the domain, the only user, and the password is this one
+	 * (copied). Empty with component: nobody has this domain; refused as a wrong one is. */
+	bool component;
+	struct sl password;
 	void *owner;
 	void (*answer)(void *owner,
 		       struct login *l); /* see login_result and so on; may free the login */
@@ -30,10 +42,10 @@ struct login_env {
 
 /* The mechanism list of a stream: each that is configured and allowed now is given to fn in order.
  */
-void login_mechanisms(const struct core_config *cfg, bool tls,
+void login_mechanisms(const struct core_config *cfg, unsigned how,
 		      void (*fn)(void *arg, struct sl mech), void *arg);
 /* NULL, or the SASL error of RFC 6120 6.5 for choosing this mechanism now. */
-const char *login_mech_refused(const struct core_config *cfg, bool tls, struct sl mech);
+const char *login_mech_refused(const struct core_config *cfg, unsigned how, struct sl mech);
 
 /* mech was not refused. E_NOMEM. */
 int login_new(const struct login_env *env, struct sl mech, struct login **l_r);

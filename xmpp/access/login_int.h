@@ -16,6 +16,7 @@
  * are touched by the worker only. */
 struct login {
 	struct auth_job job;
+	struct loop_task task;
 	struct store_account_get get;
 	struct worker *w;
 	const struct core_config *cfg;
@@ -28,6 +29,8 @@ struct login {
 	char mech[24];
 	enum scram_hash hash;
 	bool plain, plus;
+	bool component; /* the verifier is made of password, not fetched */
+	struct secret password;
 	bool name_ok; /* the name can be an account's */
 	struct sl host, user, asked;
 	struct sl secret;

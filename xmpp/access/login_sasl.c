@@ -7,8 +7,10 @@
 
 #include <pthread.h>
 #include <sasl/saslplug.h>
+#include <sasl/saslutil.h>
 
 #include "appliance/base/log.h"
+#include "appliance/base/rnd.h"
 #include "xmpp/stream/jid.h"
 
 typedef int (*sasl_proc)(void);
@@ -71,6 +73,14 @@ static int log_line(void *context, int level, const char *message)
 	return SASL_OK;
 }
 
+/* In place of Cyrus' own, which is a generator with 48 bits of state, seeded from /dev/urandom or,
+ * inside a jail that has none, from the time and the process id: SCRAM's nonces come from here. */
+void sasl_rand(sasl_rand_t *pool, char *p, unsigned n)
+{
+	UNUSED(pool);
+	rnd_bytes(p, n);
+}
+
 /* ---- the auxprop plug-in
  * ------------------------------------------------------------------------- */
 
@@ -97,7 +107,8 @@ static int lookup(void *glob, sasl_server_params_t *sp, unsigned flags, const ch
 	UNUSED(glob);
 	UNUSED(user);
 	UNUSED(n);
-	if (!l)
+	/* A libsasl2 linked with -Bsymbolic would not see our sasl_rand. */
+	if (!l || sp->utils->rand != sasl_rand)
 		return SASL_FAIL;
 	if ((flags & SASL_AUXPROP_AUTHZID) || l->plain)
 		return SASL_OK;
@@ -192,21 +203,39 @@ static int proxy_policy(sasl_conn_t *conn, void *context, const char *requested,
 	return SASL_OK;
 }
 
-/* Take the stored verifier for this mechanism; for PLAIN the first in the order of preference. The
- * made-up one is computed in any case, so that time tells nothing. */
-static int choose_verifier(struct login *l)
+/* A component's verifier is made of its secret, with the salt that an unknown one would have; for
+ * an unknown one the same work is done, and no password fits. */
+static int component_verifier(struct login *l)
+{
+	struct scram_verifier v = l->verifier;
+	struct arena *a = arena_new(1024, 64 * 1024);
+	struct sl password = sl_mk(l->password.p, l->password.n), prepared;
+	int rc;
+
+	if (!a)
+		return E_NOMEM;
+	l->real = password.n && l->name_ok;
+	if (precis_password(a, password, &prepared, NULL) != 0) {
+		l->real = false;
+		prepared = SL("");
+	}
+	rc = scram_derive(v.hash, prepared, sl_mk((const char *)v.salt, v.nsalt), v.iterations, &v);
+	if (rc == 0 && l->real)
+		l->verifier = v;
+	wipe(&v, sizeof(v));
+	if (prepared.p != password.p && prepared.n)
+		wipe((char *)(uintptr_t)prepared.p, prepared.n);
+	arena_free(&a);
+	return rc;
+}
+
+/* Take the stored verifier for this mechanism; for PLAIN the first in the order of preference. */
+static void stored_verifier(struct login *l)
 {
 	static const enum scram_hash order[] = { SCRAM_SHA_256, SCRAM_SHA_1, SCRAM_SHA_512 };
-	struct scram_verifier v;
 	unsigned best = ARRAY_LEN(order);
-	char name[2 * JID_PART_MAX + 2];
-	int n = snprintf(name, sizeof(name), SLFMT "@" SLFMT, SLARG(l->user), SLARG(l->host));
+	struct scram_verifier v;
 
-	if (l->plain)
-		l->hash = order[0];
-	if (scram_fake(l->hash, l->secret, sl_mk(name, (size_t)n), l->cfg->scram_iterations,
-		       &l->verifier) != 0)
-		return E_INTERNAL;
 	for (unsigned i = 0; i < STORE_VERIFIERS_MAX && l->get.found_r && l->name_ok; i++) {
 		if (l->get.verifier_r[i].n == 0 || scram_parse(l->get.verifier_r[i], &v, NULL) != 0)
 			continue;
@@ -218,6 +247,22 @@ static int choose_verifier(struct login *l)
 			l->real = true;
 		}
 	}
+}
+
+/* The made-up one is computed in any case, so that time tells nothing. */
+static int choose_verifier(struct login *l)
+{
+	char name[2 * JID_PART_MAX + 2];
+	int n = snprintf(name, sizeof(name), SLFMT "@" SLFMT, SLARG(l->user), SLARG(l->host));
+
+	if (l->plain)
+		l->hash = SCRAM_SHA_256;
+	if (scram_fake(l->hash, l->secret, sl_mk(name, (size_t)n), l->cfg->scram_iterations,
+		       &l->verifier) != 0)
+		return E_INTERNAL;
+	if (l->component)
+		return component_verifier(l);
+	stored_verifier(l);
 	return 0;
 }
 

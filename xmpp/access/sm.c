@@ -70,9 +70,18 @@ static void row_put(struct asession *as)
 	r->u.put.sm_id = append(&at, sl_mk(as->sm->id, SM_ID_OCTETS));
 	r->u.put.owner = append(&at, j->bare);
 	r->u.put.resource = append(&at, j->resource);
-	r->u.put.h = as->sm->h;
+	r->u.put.h = as->sm->stored_h = as->sm->h;
 	r->u.put.now_ms = clock_wall_ms();
 	store_submit(as->aw->w->store, &r->u.op);
+}
+
+/* A message that is being committed brings a larger count, which this one must not overwrite. */
+void sm_note_h(struct asession *as)
+{
+	const struct sm *sm = as->sm;
+
+	if (!as->is_component && sm->resume_s && !sm->npending && sm->h != sm->stored_h)
+		row_put(as);
 }
 
 static void row_del(struct asession *as)
@@ -138,6 +147,8 @@ static void place_done(struct custody *c, int rc)
 		return;
 	}
 	p->committed = true;
+	if (c->stored)
+		as->sm->stored_h = c->h;
 	retire(as);
 }
 
@@ -288,6 +299,7 @@ static void write_ack(struct asession *as)
 	if (as->stream)
 		stream_write(as->stream, sl_mk(text, (size_t)n));
 	as->sm->owed = as->sm->npending != 0;
+	sm_note_h(as);
 }
 
 int sm_peer_h(struct asession *as, uint32_t h)
@@ -398,6 +410,7 @@ void sm_resumed(struct asession *as)
 	sm->owed = sm->npending != 0;
 	sm->r_out = false;
 	stream_write(as->stream, sl_mk(text, (size_t)n));
+	sm_note_h(as);
 	for (uint32_t i = 0; i < as->n; i++) {
 		struct as_entry *e = as_entry(as, i);
 

@@ -32,6 +32,7 @@ struct sm {
 	struct list places; /* struct sm_place, oldest first */
 	uint32_t npending;  /* stanzas received and not in h */
 	uint32_t h;         /* what we acknowledge */
+	uint32_t stored_h;  /* as much of it as the store was given */
 	uint32_t peer_h;    /* what the peer has acknowledged */
 	uint32_t before;    /* entries of the ring from before <enable/>: any acknowledgement covers
 			       them */
@@ -60,6 +61,9 @@ int sm_peer_h(struct asession *as, uint32_t h);
 bool sm_timer(struct asession *as);
 /* The answer to <resume/>: <resumed/>, then everything again that the peer has not counted. */
 void sm_resumed(struct asession *as);
+/* Gives the store a count that it has not got with a message: what was acknowledged must not become
+ * less by a crash (CUST-2). Called when the count was told, and when the connection is lost. */
+void sm_note_h(struct asession *as);
 /* The session ends: places are orphaned; the count is kept in the store (broken) or deleted. */
 void sm_end(struct asession *as, bool keep);
 /* The session with this id, or NULL. */

@@ -10,14 +10,9 @@
 /* A pause that a rate limit asks for is cut into pieces of this, so that a new limit is felt soon.
  */
 #define RATE_PAUSE_MAX_MS 1000u
-/* A stream that has been silent for this long gives its parser back. Soon when many have one; and
- * at once after a login, so that a thousand logins in a second do not leave the holes of a thousand
- * parsers between what stays. */
-#define PARK_AFTER_MS   5000u
-#define PARK_SOON_MS    200u
-#define PARK_YOUNG_MS   20u
-#define PARK_SOON_ABOVE 64u
-#define YOUNG_STANZAS   8u
+/* A stream that keeps a parser between stanzas, because its header is an unusual one, gives it back
+ * when it has been silent for this long. */
+#define PARK_AFTER_MS 2000u
 
 /* ---- parser and connection callbacks
  * ------------------------------------------------------------- */
@@ -47,46 +42,28 @@ static const struct xml_stream_ops parser_ops = { .on_open = x_open,
 						  .on_element = x_element,
 						  .on_close = x_close };
 
-static uint64_t park_after_ms(const struct stream *s)
-{
-	if (access_of(s->w)->nparsers <= PARK_SOON_ABOVE)
-		return PARK_AFTER_MS;
-	return s->stanzas < YOUNG_STANZAS ? PARK_YOUNG_MS : PARK_SOON_MS;
-}
-
-static void has_parser(struct stream *s, bool has)
-{
-	if (s->parser == has)
-		return;
-	s->parser = has;
-	if (has)
-		access_of(s->w)->nparsers++;
-	else
-		access_of(s->w)->nparsers--;
-}
-
 static void idle_timer(struct loop_timer *t)
 {
 	struct stream *s = container_of(t, struct stream, timer);
-	uint64_t idle = loop_now_ms(s->w->loop) - s->in_ms, after = park_after_ms(s);
+	uint64_t idle = loop_now_ms(s->w->loop) - s->in_ms;
 
 	if (s->throttled) {
 		s->throttled = false;
 		stream_resume_input(s);
 		return;
 	}
-	if (idle < after)
-		loop_timer_set(s->w->loop, &s->timer, after - idle, idle_timer);
-	else if (xml_stream_park(s->xml))
-		has_parser(s, false);
+	if (idle < PARK_AFTER_MS)
+		loop_timer_set(s->w->loop, &s->timer, PARK_AFTER_MS - idle, idle_timer);
+	else
+		xml_stream_park(s->xml);
 }
 
 /* A fed piece is done with: what came of it? */
 static void fed(struct stream *s, int rc, const struct err *e)
 {
 	s->feeding = false;
-	if (s->as && !loop_timer_armed(&s->timer))
-		loop_timer_set(s->w->loop, &s->timer, park_after_ms(s), idle_timer);
+	if (s->as && !xml_stream_parked(s->xml) && !loop_timer_armed(&s->timer))
+		loop_timer_set(s->w->loop, &s->timer, PARK_AFTER_MS, idle_timer);
 	if (rc == XML_PAUSE) {
 		s->paused = true;
 		conn_read_pause(s->conn);
@@ -94,6 +71,10 @@ static void fed(struct stream *s, int rc, const struct err *e)
 			s->kind->paused(s);
 	} else if (rc < 0) {
 		s->kind->xml_error(s, e->clause ? e->clause : "undefined-condition", e->text);
+	} else if (s->kind->rated && s->as && s->conn && stream_over_rate(s, 0)) {
+		/* Octets that complete no stanza count as well. */
+		s->paused = true;
+		conn_read_pause(s->conn);
 	}
 }
 
@@ -104,7 +85,6 @@ static void on_data(void *self, struct sl data)
 
 	s->in_ms = loop_now_ms(s->w->loop);
 	s->octet_tokens -= (int64_t)data.n * 1000;
-	has_parser(s, true);
 	s->feeding = true;
 	fed(s, xml_stream_feed(s->xml, data, &e), &e);
 }
@@ -154,7 +134,6 @@ static void enter_worker(struct stream *s, struct worker *w)
 static void leave_worker(struct stream *s)
 {
 	loop_timer_clear(&s->timer);
-	has_parser(s, false);
 	if (list_linked(&s->node)) {
 		list_remove(&s->node);
 		access_of(s->w)->nstreams--;
@@ -426,8 +405,7 @@ void stream_arm(struct stream *s, uint32_t ms)
 /* ---- headers
  * ------------------------------------------------------------------------------------- */
 
-/* "1.0" or any later version with the same major number or a greater one (4.7.5): we answer 1.0. */
-static bool version_ok(struct sl v)
+bool stream_version_ok(struct sl v)
 {
 	size_t dot = sl_find(v, '.', 0);
 	uint64_t major, minor;
@@ -445,7 +423,7 @@ const char *stream_header_check(const struct stream *s, const struct xml_node *r
 		return root->ns == NS_STREAM ? "bad-format" : "invalid-namespace";
 	if (root->ns != NS_STREAM || !sl_eq(content_ns, s->kind->content_ns))
 		return "invalid-namespace";
-	if (!s->plain_header && !version_ok(version))
+	if (!s->plain_header && !stream_version_ok(version))
 		return "unsupported-version";
 	return NULL;
 }

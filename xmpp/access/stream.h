@@ -40,6 +40,7 @@ struct stream_kind {
 	void (*drained)(struct stream *s);
 	/* It finds no worker any more: free it without callbacks. Required. */
 	void (*drop)(struct stream *s);
+	bool rated; /* the rate limits apply once a session is bound */
 };
 
 #define STREAM_ID_OCTETS 20u
@@ -63,13 +64,11 @@ struct stream {
 	int64_t stanza_tokens, octet_tokens;
 	uint64_t tokens_ms;
 	char id[STREAM_ID_OCTETS + 1];
-	uint8_t stanzas;   /* that came, up to 255 */
 	uint8_t port;      /* enum access_port */
 	bool header_sent;  /* on the present stream */
 	bool plain_header; /* XEP-0114: no version, no features */
 	bool feeding;      /* inside the parser */
 	bool paused;       /* the parser is paused and the connection not read */
-	bool parser;       /* counted in access_worker.nparsers */
 	bool throttled;    /* by a rate limit: the timer goes on */
 	bool counted;      /* in the table of addresses and in nstreams */
 };
@@ -111,6 +110,9 @@ void stream_arm(struct stream *s, uint32_t ms);
  */
 struct tls_ctx *stream_any_tls(const struct stream *s);
 
+/* "1.0" or any later version with the same major number or a greater one (RFC 6120 4.7.5): we
+ * answer 1.0. */
+bool stream_version_ok(struct sl version);
 /* Common checks of a header (RFC 6120 4.7, 4.8, 4.9.3): NULL, or the stream error. */
 const char *stream_header_check(const struct stream *s, const struct xml_node *root,
 				struct sl content_ns);

@@ -35,6 +35,7 @@ static void status_ask(struct core_ask *a, struct worker *w)
 
 	s->sum.streams += t.streams;
 	s->sum.sessions += t.sessions;
+	s->sum.components += t.components;
 	s->sum.detached += t.detached;
 	for (struct hnode *n = NULL; (n = htable_next(&w->users, n));)
 		s->online += container_of(n, struct user, hn)->nsessions != 0;
@@ -45,10 +46,12 @@ static void status_counted(struct store_op *op)
 	struct status *s = op->arg;
 
 	child_answer(s->r,
-		     json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I}", "workers", core_workers(s->p->core),
-			       "connections", (json_int_t)s->sum.streams, "sessions",
-			       (json_int_t)s->sum.sessions, "detached", (json_int_t)s->sum.detached,
-			       "accounts_online", (json_int_t)s->online, "mail",
+		     json_pack("{s:i,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "workers",
+			       core_workers(s->p->core), "connections", (json_int_t)s->sum.streams,
+			       "sessions", (json_int_t)s->sum.sessions, "components",
+			       (json_int_t)s->sum.components, "detached",
+			       (json_int_t)s->sum.detached, "accounts_online",
+			       (json_int_t)s->online, "mail",
 			       (json_int_t)(op->rc == 0 ? s->mail.n_r : 0), "uptime_s",
 			       (json_int_t)((clock_mono_ms() - s->p->started_ms) / 1000)));
 	store_op_fini(op);

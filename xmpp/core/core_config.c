@@ -21,6 +21,7 @@
 #define PREAUTH_NODES   256u
 #define BOUND_NODES     8192u
 #define COMPONENT_NODES 16384u
+#define OWN_SLACK       (64u << 10)
 
 static struct xml_limits xml_limits_of(const struct config *cfg, uint32_t octets, uint32_t nodes)
 {
@@ -35,6 +36,8 @@ static void limits_from(const struct config *cfg, struct core_limits *l)
 	l->preauth = xml_limits_of(cfg, cfg->limits.preauth_stanza_octets, PREAUTH_NODES);
 	l->bound = xml_limits_of(cfg, cfg->limits.stanza_octets, BOUND_NODES);
 	l->component = xml_limits_of(cfg, cfg->limits.component_stanza_octets, COMPONENT_NODES);
+	l->own = l->component;
+	l->own.stanza_octets += OWN_SLACK;
 	l->conns = cfg->limits.connections;
 	l->conns_per_addr = cfg->limits.connections_per_address;
 	l->unauth_s = cfg->limits.unauthenticated_seconds;
@@ -122,6 +125,18 @@ static int domains_from(const struct config *cfg, struct core_config *c, struct 
 	return rc;
 }
 
+static enum component_tls component_tls_from(uint32_t setting)
+{
+	switch (setting) {
+	case CONFIG_COMPONENT_TLS_OPTIONAL:
+		return COMPONENT_TLS_OPTIONAL;
+	case CONFIG_COMPONENT_TLS_OFF:
+		return COMPONENT_TLS_OFF;
+	default:
+		return COMPONENT_TLS_REQUIRED;
+	}
+}
+
 int core_config_from(const struct config *cfg, const struct core_config **c_r, struct err *e)
 {
 	struct core_config *c;
@@ -131,6 +146,7 @@ int core_config_from(const struct config *cfg, const struct core_config **c_r, s
 		return err_set(e, rc, NULL, "no memory for the configuration");
 	limits_from(cfg, &c->lim);
 	c->tls_required = cfg->c2s.tls == CONFIG_C2S_TLS_REQUIRED;
+	c->component_tls = component_tls_from(cfg->components.tls);
 	c->scram_iterations = cfg->sasl.scram_iterations;
 	rc = mechanisms_from(cfg, c);
 	if (rc == 0)

@@ -58,6 +58,16 @@ static void close_listeners(struct core_setup *s)
 		close(s->listen[--s->nlisten].fd);
 }
 
+/* The configuration allows more than the system does: said once, not found out under load. */
+static void check_fd_limit(struct core *c, const struct config *cfg)
+{
+	int end = loop_fd_end(core_loop(c));
+
+	if (cfg->limits.connections >= (uint32_t)end)
+		log_ev(LOG_L_NOTICE, "core.few_descriptors", KI("descriptors", end),
+		       KU("connections", cfg->limits.connections));
+}
+
 /* Everything up to the point where the loop can run. */
 static int prepare(struct program *p, struct err *e)
 {
@@ -80,6 +90,8 @@ static int prepare(struct program *p, struct err *e)
 	core_config_unref(s.cfg);
 	if (rc == 0)
 		rc = child_attach(p->child, core_loop(p->core), e);
+	if (rc == 0)
+		check_fd_limit(p->core, cfg);
 	return rc;
 }
 

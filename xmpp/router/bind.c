@@ -65,7 +65,7 @@ void session_ended(struct session *s)
 		return;
 	user_wait_forget(u, s);
 	leave(s);
-	inbound_session_ended(s);
+	inbound_session_ended(s, NULL);
 	s->user = NULL;
 	user_release(u);
 }

@@ -4,6 +4,7 @@
  * otherwise read again later, a page at a time, as its acknowledgements come. */
 #include "xmpp/router/router_int.h"
 
+#include "appliance/base/clock.h"
 #include "appliance/base/log.h"
 
 struct component {
@@ -103,15 +104,48 @@ static bool open_(void *self)
 	return !list_empty(&((struct component *)self)->sessions);
 }
 
+static void kept(struct mail_row *r, int rc, void *arg)
+{
+	UNUSED(arg);
+	if (rc)
+		route_error(r->w, r->st, SC_INTERNAL_SERVER_ERROR,
+			    SL("the message could not be stored"));
+}
+
+/* It has no row, and may not overtake what waits in the store (DELIV-3): it gets one. 0: it has
+ * been answered. */
+static uint64_t keep_rowless(struct component *c, struct item *it)
+{
+	const struct core_limits *lim = &c->w->cfg->lim;
+	bool worth = stanza_promises(it->st) || it->st->type == ST_ERROR;
+	struct mail_row *row = NULL;
+	uint64_t id = 0;
+
+	if (worth)
+		row = mail_row_write(c->w, it->st, name_of(c), NULL, SL_NULL,
+				     clock_wall_ms() + lim->component_expiry_s * 1000ull, kept,
+				     NULL);
+	if (row)
+		id = row->put.id;
+	else
+		route_error(c->w, it->st, SC_RESOURCE_CONSTRAINT,
+			    SL("the component does not keep up"));
+	mail_row_unref(&row);
+	item_free(it);
+	return id;
+}
+
 static uint64_t keep(void *self, struct item *it)
 {
 	struct component *c = self;
 	uint64_t id = it->mail_id;
 
+	if (!id && open_(c))
+		return keep_rowless(c, it);
 	if (id)
 		item_free(it);
 	else
-		pass(c->w, c, it); /* too many wait already: it overtakes them */
+		pass(c->w, c, it); /* answered: nobody is there */
 	return id;
 }
 
@@ -122,7 +156,7 @@ static void idle(void *self, bool complete)
 }
 
 static const struct pager_ops comp_pager = {
-	.offer = offer, .open = open_, .keep = keep, .idle = idle
+	.offer = offer, .open = open_, .keep = keep, .idle = idle, .spill_late = true
 };
 
 void component_mail_settled(struct component *c)
@@ -192,6 +226,7 @@ static struct component *comp_get(struct worker *w, struct sl name)
 
 struct comp_msg {
 	struct bus_msg m;
+	bool up;
 	size_t n;
 	char name[];
 };
@@ -201,7 +236,7 @@ static void comp_msg_free(struct bus_msg *m)
 	free(container_of(m, struct comp_msg, m));
 }
 
-/* Its first stream is up: presence is asked again, in every worker (PRES-14). */
+/* To every worker: its first stream is up (PRES-14), or its last one has gone (PRES-15). */
 static void announce(struct component *c)
 {
 	for (uint16_t i = 0; i < bus_workers(c->w->bus); i++) {
@@ -212,6 +247,7 @@ static void announce(struct component *c)
 		*cm = (struct comp_msg){ .m = { .to = { .worker = i },
 						.type = CORE_MSG_COMPONENT,
 						.free = comp_msg_free },
+					 .up = c->nsessions != 0,
 					 .n = c->n };
 		memcpy(cm->name, c->name, c->n);
 		bus_post(c->w->bus, &cm->m);
@@ -221,6 +257,7 @@ static void announce(struct component *c)
 void component_msg(void *worker, struct bus_msg *m)
 {
 	struct comp_msg *cm = container_of(m, struct comp_msg, m);
+	struct sl domain = sl_mk(cm->name, cm->n);
 	struct worker *w = worker;
 
 	for (struct hnode *n = htable_next(&w->users, NULL); n; n = htable_next(&w->users, n)) {
@@ -228,9 +265,12 @@ void component_msg(void *worker, struct bus_msg *m)
 
 		if (!user_ready(u) || !u->navailable)
 			continue;
-		for (const struct service *const *s = w->services->list; *s; s++)
-			if ((*s)->component_up)
-				(*s)->component_up(u, sl_mk(cm->name, cm->n));
+		for (const struct service *const *s = w->services->list; *s; s++) {
+			if (cm->up && (*s)->component_up)
+				(*s)->component_up(u, domain);
+			if (!cm->up && (*s)->component_down)
+				(*s)->component_down(u, domain);
+		}
 	}
 	free(cm);
 }
@@ -256,7 +296,7 @@ void component_detach(struct session *s)
 {
 	struct component *c = comp_find(s->w, s->jid.domain);
 
-	inbound_session_ended(s);
+	inbound_session_ended(s, c);
 	if (!c || !list_linked(&s->user_node))
 		return;
 	list_remove(&s->user_node);
@@ -265,9 +305,16 @@ void component_detach(struct session *s)
 	if (list_empty(&c->sessions)) {
 		if (c->pager.active)
 			pager_stop(&c->pager);
+		announce(c);
 	} else { /* what this stream had goes to the others */
 		pager_start(&c->pager, 0);
 	}
+}
+
+void component_drained(struct component *c)
+{
+	if (list_empty(&c->sessions))
+		announce(c);
 }
 
 void component_close_all(struct worker *w)

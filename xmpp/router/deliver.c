@@ -150,6 +150,13 @@ static int presence_in(struct user *u, struct stanza *st)
 	return SVC_PASS;
 }
 
+static void presence_passed(struct user *u, const struct stanza *st)
+{
+	for (const struct service *const *s = u->w->services->list; *s; s++)
+		if ((*s)->presence_passed)
+			(*s)->presence_passed(u, st);
+}
+
 static void deliver_presence(struct user *u, struct item *it)
 {
 	struct stanza *st = it->st;
@@ -158,6 +165,7 @@ static void deliver_presence(struct user *u, struct item *it)
 	if (st->to.resource.n &&
 	    (st->type == ST_NONE || st->type == ST_UNAVAILABLE || st->type == ST_ERROR)) {
 		s = user_session(u, st->to.resource);
+		presence_passed(u, st);
 		if (s)
 			session_send(s, st, SL_NULL);
 	} else {

@@ -23,6 +23,7 @@ struct inbound {
 	struct list node;  /* router->inbounds */
 	struct list q;     /* struct held */
 	struct session *s; /* NULL: it has ended */
+	struct component *comp; /* whose stream has ended */
 	struct worker *w;
 	uint32_t n;
 	bool stopped;
@@ -128,6 +129,8 @@ static void queue_drain(struct inbound *q)
 		return;
 	if (q->s)
 		q->s->inbound = NULL;
+	if (q->comp)
+		component_drained(q->comp);
 	list_remove(&q->node);
 	free(q);
 }
@@ -316,21 +319,48 @@ static void strip_custody(struct stanza *st)
 		xml_unlink(n);
 }
 
+/* Answered with an error, which settles it. */
+static void refuse(struct session *s, struct item *it, struct custody *c, enum stanza_cond cond,
+		   struct sl text)
+{
+	route_error(s->w, it->st, cond, text);
+	item_free(it);
+	if (c)
+		c->done(c, 0);
+}
+
+/* DELIV-12: short forms (a quote, a prefix) are long when we write them, and no output, journal or
+ * translator has to cope with more than the largest stanza. */
+static bool fits(const struct session *s, const struct stanza *st)
+{
+	const struct core_limits *lim = &s->w->cfg->lim;
+	bool ours = !s->user && domain_has_custody(s->w, s->jid.domain);
+
+	return stanza_wire_max(st, NULL, NULL, SL_NULL) <=
+	       (ours ? lim->own : lim->component).stanza_octets;
+}
+
 void inbound_ready(struct session *s, struct stanza *st, struct custody *c)
 {
 	struct item it = { .st = st };
 	struct plan p;
+	int rc;
 
 	strip_custody(st);
-	if (stamp(s, st) || stanza_seal(st)) {
+	rc = stamp(s, st);
+	if (rc == 0)
+		rc = stanza_seal(st);
+	if (rc == E_TOOBIG || (rc == 0 && !fits(s, st))) {
+		count(s->w, CNT_LIMIT_STANZA);
+		refuse(s, &it, c, SC_POLICY_VIOLATION, SL("too large when it is written out"));
+		return;
+	}
+	if (rc) {
 		refuse_custody(s, &it, c);
 		return;
 	}
 	if (!well_formed(st) || (jid_is_null(&st->to) && !s->user)) {
-		route_error(s->w, st, SC_BAD_REQUEST, SL_NULL);
-		item_free(&it);
-		if (c)
-			c->done(c, 0);
+		refuse(s, &it, c, SC_BAD_REQUEST, SL_NULL);
 		return;
 	}
 	p = make_plan(s, st, c);
@@ -348,11 +378,12 @@ void router_inbound(struct session *s, struct stanza *st, struct custody *c)
 		inbound_ready(s, st, c);
 }
 
-void inbound_session_ended(struct session *s)
+void inbound_session_ended(struct session *s, struct component *c)
 {
 	if (!s->inbound)
 		return;
 	s->inbound->s = NULL;
+	s->inbound->comp = c;
 	s->inbound = NULL;
 }
 

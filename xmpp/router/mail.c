@@ -74,8 +74,10 @@ static void row_done(struct store_op *op)
 	store_op_fini(op);
 	if (rc == 0 && was == ROW_ACKED && r->put.row_made_r)
 		delete_id(r->w, r->put.id, NULL);
-	if (r->c)
+	if (r->c) {
+		r->c->stored = rc == 0;
 		r->c->done(r->c, rc);
+	}
 	if (r->committed)
 		r->committed(r, rc, r->arg);
 	if (r->user)
@@ -128,9 +130,14 @@ struct mail_row *mail_row_write(struct worker *w, struct stanza *st, struct sl o
 	return r;
 }
 
+/* What was let in can be read again: elements of four octets take a hundred in memory, and names of
+ * namespaces are repeated; so this is what the parser allows the largest stanza that can be
+ * configured, for the tree, and as much as there is for the texts. */
+#define RESTORE_TREE_OCTETS (16u * (16u << 20))
+
 int stanza_restore(struct sl xml, struct stanza **st_r)
 {
-	struct arena *a = arena_new(xml.n * 2 + 1024, xml.n * 16 + 65536);
+	struct arena *a = arena_new(xml.n * 2 + 1024, xml.n * 3 + RESTORE_TREE_OCTETS);
 	struct xml_node *n;
 	struct stanza *st = NULL;
 	bool jid_bad = false;

@@ -3,10 +3,9 @@
  *
  * Used for the offline mail of an account and for the queue of a component. While it is active,
  * stanzas that come for the same owner wait behind it: the first few in memory, the others as rows,
- * from where a later page takes them
- * (`spill`). Every round begins with a barrier, an empty write: the store executes writes in order,
- * so that the read after it sees every row that was submitted before. Rows in flight are skipped;
- * so nothing is sent twice. */
+ * from where a later page takes them (`spill`). Every round begins with a barrier, an empty write:
+ * the store executes writes in order, so that the read after it sees every row that was submitted
+ * before. Rows in flight are skipped; so nothing is sent twice. */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/log.h"
@@ -201,6 +200,20 @@ static void next_page(struct pager *p)
 
 /* ---- what comes meanwhile -------------------------------------------------------------------- */
 
+/* No more fit into memory. Those that came before go to the store first, or a page would bring
+ * what comes now before them. */
+static void late_spill(struct pager *p)
+{
+	LIST_FOREACH(n, next, &p->late) {
+		struct late *l = LIST_ENTRY(n, struct late, node);
+
+		list_remove(&l->node);
+		p->nlate--;
+		spilled(p, p->ops->keep(p->self, &l->it));
+		free(l);
+	}
+}
+
 bool pager_take(struct pager *p, struct item *it)
 {
 	struct late *l;
@@ -214,6 +227,8 @@ bool pager_take(struct pager *p, struct item *it)
 		list_append(&p->late, &l->node);
 		return true;
 	}
+	if (p->spill == 0 && p->ops->spill_late)
+		late_spill(p);
 	spilled(p, p->ops->keep(p->self, it));
 	return true;
 }

@@ -28,9 +28,12 @@ struct user {
 	struct loop_timer idle;
 	uint32_t refs; /* sessions, mail in flight, operations under way: not freed while > 0 */
 	uint32_t mail_count; /* rows stored and not in flight: an estimate, for the limit */
+	struct list seen; /* services/presence.c: contacts at components that were seen available */
 	uint32_t unsettled; /* changes that wait for their commits: what the user sends waits behind
 			       them */
 	uint16_t nsessions, navailable;
+	uint16_t nseen;
+	bool seen_more; /* contacts that found no room there */
 	bool used;      /* since the timer was set */
 	bool mail_some; /* there may be such rows */
 	bool stale;     /* load again when the load under way is done */
@@ -134,8 +137,12 @@ struct service {
 	/* Nobody to deliver a message to that promises: HANDLED and *accept_r says whether it is to
 	 * be kept. */
 	int (*message_offline)(struct user *u, const struct stanza *st, bool *accept_r);
-	void (*component_up)(struct user *u,
-			     struct sl domain); /* a component came back: presence is asked again */
+	/* Presence for one of the user's sessions alone passes by. */
+	void (*presence_passed)(struct user *u, const struct stanza *st);
+	/* A component's first stream is up; its last one has gone. For users with available
+	 * sessions. */
+	void (*component_up)(struct user *u, struct sl domain);
+	void (*component_down)(struct user *u, struct sl domain);
 };
 
 struct service_table {

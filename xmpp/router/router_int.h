@@ -84,6 +84,9 @@ struct pager_ops {
 	/* What came meanwhile must go to the store (it has no row), and its id is wanted. 0:
 	 * dropped. */
 	uint64_t (*keep)(void *self, struct item *it_take);
+	/* When memory is full, what waits in it is kept, too: rounds are long, and pages in the
+	 * middle of one would bring what is kept now before it. */
+	bool spill_late;
 	/* It has come to rest: everything was offered (complete), or nobody is there. May free it
 	 * if it is not busy. */
 	void (*idle)(void *self, bool complete);
@@ -159,7 +162,8 @@ bool deliver_possible(const struct user *u);
 void deliver_pager_gc(struct user *u);
 
 void inbound_ready(struct session *s, struct stanza *st_take, struct custody *c);
-void inbound_session_ended(struct session *s);
+/* c: a component's stream, or NULL. What was taken and waits is still routed. */
+void inbound_session_ended(struct session *s, struct component *c);
 void inbound_close(struct router *r);
 /* user.c: wait for the load. false: no memory. */
 bool user_wait_bind(struct user *u, struct session *s, void (*bound)(struct session *s, int rc));
@@ -168,6 +172,8 @@ void user_wait_forget(struct user *u, const struct session *s); /* it has ended 
 void session_bind_now(struct user *u, struct session *s, void (*bound)(struct session *s, int rc));
 
 void component_mail_settled(struct component *c);
+/* The last stanza of a stream that has ended was routed: it may have been presence. */
+void component_drained(struct component *c);
 bool domain_has_custody(const struct worker *w, struct sl domain);
 
 void user_account_msg(void *worker, struct bus_msg *m);

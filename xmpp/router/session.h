@@ -23,6 +23,7 @@ struct mail;
 struct custody {
 	struct sl sm_id; /* goes into the commit; empty: the sender has no XEP-0198 */
 	uint32_t h;      /* the sender's count including this stanza */
+	bool stored;     /* h is in the store: set by the router before done */
 	/* 0: committed (or nothing to commit: then perhaps from inside router_inbound); E_IO: could
 	 * not be stored - the access layer ends the stream with internal-server-error and does not
 	 * count it. Must not call session_ended from inside. Also called for a session that has

@@ -39,6 +39,7 @@ static const struct core_limits default_limits = {
 	.preauth = { .stanza_octets = 16384, .depth = 16, .attrs = 32, .nodes = 256 },
 	.bound = { .stanza_octets = 262144, .depth = 64, .attrs = 64, .nodes = 8192 },
 	.component = { .stanza_octets = 524288, .depth = 64, .attrs = 64, .nodes = 16384 },
+	.own = { .stanza_octets = 589824, .depth = 64, .attrs = 64, .nodes = 16384 },
 	.conns_per_addr = 1000,
 	.unauth_s = 30,
 	.auth_failures = 5,
@@ -117,6 +118,7 @@ int core_config_copy(const struct core_config *from, struct core_config **c_r)
 		return rc;
 	c->lim = from->lim;
 	c->tls_required = from->tls_required;
+	c->component_tls = from->component_tls;
 	c->scram_iterations = from->scram_iterations;
 	c->tls_first = from->tls_first ? tls_ctx_ref(from->tls_first) : NULL;
 	c->mechanisms = arena_dup(c->arena, from->mechanisms);

@@ -370,6 +370,7 @@ static struct user *user_new(struct worker *w, struct sl bare)
 	u->jid = jid_split(sl_mk(text, bare.n));
 	u->w = w;
 	list_init(&u->sessions);
+	list_init(&u->seen);
 	list_init(&u->waiting);
 	fsm_init(&u->fsm, &user_fsm);
 	if (htable_add(&w->users, &u->hn, hash_bytes(bare))) {

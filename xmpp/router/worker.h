@@ -31,7 +31,8 @@ enum {
 	CORE_MSG_SNAPSHOT,  /* core: new configuration or domain table */
 	CORE_MSG_ACCOUNT,   /* user.c: an account was made, changed or removed */
 	CORE_MSG_EXPIRED,   /* expire.c: a row of an owner of this worker expired */
-	CORE_MSG_COMPONENT, /* component.c: a component's first stream is up */
+	CORE_MSG_COMPONENT, /* component.c: a component's first stream is up, or its last one gone
+			     */
 };
 
 /* What the operator set, as one immutable, reference-counted snapshot that all workers share; made
@@ -39,6 +40,7 @@ enum {
 struct core_limits {
 	struct xml_limits preauth, bound,
 		component; /* stanza size before and after login, on component streams */
+	struct xml_limits own; /* of our translators: room for what they say about a stanza */
 	uint32_t conns; /* of all listeners together; 0: no limit */
 	uint32_t conns_per_addr;
 	uint32_t unauth_s;                  /* seconds until a login must be complete */
@@ -68,6 +70,10 @@ struct domain { /* a domain that we serve */
 	bool local_only;     /* only over the Unix socket with SASL EXTERNAL */
 };
 
+/* What TLS is to a component's version='1.0' stream over TCP. OFF: none, and no such streams: every
+ * component speaks XEP-0114, whatever its header says. */
+enum component_tls { COMPONENT_TLS_REQUIRED, COMPONENT_TLS_OPTIONAL, COMPONENT_TLS_OFF };
+
 struct core_config {
 	_Atomic uint32_t refs;
 	struct core_limits lim;
@@ -76,6 +82,7 @@ struct core_config {
 	 * NULL. */
 	struct tls_ctx *tls_first;
 	bool tls_required; /* c2s */
+	enum component_tls component_tls;
 	uint32_t scram_iterations;
 	struct sl mechanisms; /* space-separated, offered in this order */
 	struct arena *arena;  /* all text above */

@@ -3,6 +3,7 @@
 #include "xmpp/services/services.h"
 
 #define DIRECTED_MAX 500u
+#define SEEN_MAX     2000u
 
 struct directed {
 	struct list node;
@@ -146,6 +147,109 @@ static void direct(struct session *s, struct stanza *st)
 	route_from(s->user, (struct item){ .st = stanza_ref(st) });
 }
 
+/* ---- contacts at components (PRES-15)
+ * --------------------------------------------------------------- */
+
+/* A component that goes cannot say that its contacts go with it: so it is kept who of them was seen
+ * available, by full JID. */
+struct seen {
+	struct list node;
+	size_t n;
+	char jid[];
+};
+
+static struct sl seen_jid(const struct seen *e)
+{
+	return sl_mk(e->jid, e->n);
+}
+
+static void seen_del(struct user *u, struct seen *e)
+{
+	list_remove(&e->node);
+	u->nseen--;
+	free(e);
+}
+
+static void seen_clear(struct user *u)
+{
+	LIST_FOREACH(n, next, &u->seen)
+		seen_del(u, LIST_ENTRY(n, struct seen, node));
+	u->seen_more = false;
+}
+
+static struct seen *seen_find(struct user *u, struct sl jid)
+{
+	LIST_FOREACH(n, next, &u->seen) {
+		struct seen *e = LIST_ENTRY(n, struct seen, node);
+
+		if (sl_eq(seen_jid(e), jid))
+			return e;
+	}
+	return NULL;
+}
+
+static void seen_add(struct user *u, struct sl jid)
+{
+	struct seen *e;
+
+	if (seen_find(u, jid))
+		return;
+	e = u->nseen < SEEN_MAX ? malloc(sizeof(*e) + jid.n) : NULL;
+	if (!e) {
+		u->seen_more = true;
+		return;
+	}
+	e->n = jid.n;
+	memcpy(e->jid, jid.p, jid.n);
+	list_append(&u->seen, &e->node);
+	u->nseen++;
+}
+
+/* Presence for the account or for one of its sessions has come. */
+static void note_seen(struct user *u, const struct stanza *st)
+{
+	const struct domain *d = core_domain(u->w->cfg, st->from.domain);
+	struct seen *e;
+
+	if (!d || d->kind != DOMAIN_COMPONENT || !u->navailable ||
+	    !sub_to(roster_state(u, st->from.bare)))
+		return;
+	if (st->type == ST_NONE)
+		seen_add(u, st->from.full);
+	else if ((st->type == ST_UNAVAILABLE || st->type == ST_ERROR) &&
+		 (e = seen_find(u, st->from.full)))
+		seen_del(u, e);
+}
+
+static void to_available(struct user *u, enum stanza_type type, const struct jid *from)
+{
+	LIST_FOREACH(n, next, &u->sessions) {
+		struct session *s = LIST_ENTRY(n, struct session, user_node);
+
+		if (s->presence && !s->ending)
+			route_new(u->w, simple(type, from, &s->jid));
+	}
+}
+
+static void component_down(struct user *u, struct sl domain)
+{
+	LIST_FOREACH(n, next, &u->seen) {
+		struct seen *e = LIST_ENTRY(n, struct seen, node);
+		struct jid j = jid_split(seen_jid(e));
+
+		if (!sl_eq(j.domain, domain))
+			continue;
+		to_available(u, ST_UNAVAILABLE, &j);
+		seen_del(u, e);
+	}
+	for (uint32_t i = 0; u->seen_more && i < u->roster->n; i++) {
+		struct jid j = jid_split(ritem_jid(u->roster->item[i]));
+
+		if (sl_eq(j.domain, domain) && sub_to((enum sub_state)u->roster->item[i]->state))
+			to_available(u, ST_UNAVAILABLE, &j);
+	}
+}
+
 /* ---- the client's own presence --------------------------------------------------------------- */
 
 /* What is kept of a session's presence while it is idle: no more than its text. */
@@ -264,12 +368,18 @@ static void available(struct session *s, struct stanza *st)
 	want_mail(s);
 }
 
+static void one_less(struct user *u)
+{
+	if (--u->navailable == 0)
+		seen_clear(u);
+}
+
 /* st: the client's own stanza, or one of ours. Sealed. */
 static void unavailable(struct session *s, struct stanza *st)
 {
 	if (s->presence) {
 		stanza_unref(&s->presence);
-		s->user->navailable--;
+		one_less(s->user);
 		to_contacts(s, st);
 		to_own(s, st);
 	}
@@ -287,7 +397,7 @@ static void presence_ended(struct session *s)
 	directed_end(s, NULL);
 	if (s->presence) { /* no memory to tell anybody */
 		stanza_unref(&s->presence);
-		s->user->navailable--;
+		one_less(s->user);
 	}
 	stanza_unref(&st);
 }
@@ -345,6 +455,7 @@ static void presence_in_now(struct user *u, struct stanza *st)
 	case ST_NONE:
 	case ST_UNAVAILABLE:
 	case ST_ERROR:
+		note_seen(u, st);
 		/* PRES-5: to every available session, whatever its priority */
 		LIST_FOREACH(n, next, &u->sessions) {
 			struct session *s = LIST_ENTRY(n, struct session, user_node);
@@ -407,5 +518,8 @@ const struct service svc_presence = {
 	.session_ended = presence_ended,
 	.presence_out = presence_out,
 	.presence_in = presence_in,
+	.presence_passed = note_seen,
 	.component_up = component_up,
+	.component_down = component_down,
+	.user_freed = seen_clear,
 };

@@ -183,7 +183,7 @@ int stanza_seal(struct stanza *s)
 	n = serialise(s, try, sizeof(try), &head);
 	p = arena_bytes(s->arena, n);
 	if (!p)
-		return E_NOMEM;
+		return arena_may_hold(s->arena, n) ? E_NOMEM : E_TOOBIG;
 	if (n <= sizeof(try))
 		memcpy(p, try, n);
 	else

@@ -62,7 +62,8 @@ int stanza_new(enum stanza_kind k, enum stanza_type t, const struct jid *from, c
  * E_NOMEM. */
 int stanza_set_from(struct stanza *s, const struct jid *from);
 int stanza_set_to(struct stanza *s, const struct jid *to);
-/* Serialise; nothing may change from here on. 0 (also when it is sealed already), E_NOMEM. */
+/* Serialise; nothing may change from here on. 0 (also when it is sealed already); E_TOOBIG: that
+ * would be beyond the cap of its arena; E_NOMEM. */
 int stanza_seal(struct stanza *s);
 /* Any thread; the last reference frees. */
 struct stanza *stanza_ref(struct stanza *s);

@@ -90,7 +90,7 @@ struct xml_limits {
 };
 
 struct xml_stream; /* one parser */
-struct xml_pool;   /* a worker's spare expat parsers */
+struct xml_pool;   /* a worker's expat parsers that no stream holds */
 
 struct xml_stream_ops {
 	/* The stream header: root has attributes and namespace, no children; lives during the call.
@@ -134,8 +134,10 @@ void xml_stream_restart(struct xml_stream *x);
 size_t xml_stream_unread(const struct xml_stream *x);
 /* Give the parser back to the pool if there is no partial token and the stream is between stanzas
  * (true), to save memory while idle; the next feed takes one and primes it with the stream header.
- */
+ * A stream whose header declares what nearly all do (jabber:client, and the prefix stream) does so
+ * by itself after every feed: its parser goes on, as it is, with another stream of the pool. */
 bool xml_stream_park(struct xml_stream *x);
+bool xml_stream_parked(const struct xml_stream *x); /* it has no parser now */
 /* To another worker: its pool, and whom to call from now on. Paused or not, between any two octets;
  * not in a callback. The hand-over itself (a mailbox) must order the memory. */
 void xml_stream_move(struct xml_stream *x, struct xml_pool *p, const struct xml_stream_ops *ops,

@@ -313,6 +313,8 @@ static void open_root(struct xml_stream *x, const XML_Char *name, const XML_Char
 	x->level = 1;
 	x->open = true;
 	x->mark = xs_event_end(x);
+	XML_SetXmlDeclHandler(x->p, NULL);
+	XML_SetStartDoctypeDeclHandler(x->p, NULL);
 	int rc = x->ops->on_open(x->self, root, decls ? xml_attr(decls, SL("")) : SL_NULL);
 	arena_free(&a);
 	after_callback(x, rc);

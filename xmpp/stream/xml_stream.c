@@ -14,7 +14,7 @@
 #define PIECE_OCTETS 4096u       /* given to expat at once: bounds its buffer */
 #define KEEP_ODD     (16u << 10) /* a parser with more names than that is not kept as a spare */
 #define ONE_OCTETS   (16u << 20) /* xml_parse_one */
-#define ONE_DEPTH    512u
+#define ONE_DEPTH    1024u /* limits.depth is at most 1000 */
 
 /* In Debian 12 the symbol is there but, depending on the revision, not its prototype; older ones
  * have neither. */
@@ -26,9 +26,18 @@ extern XML_Bool XML_SetReparseDeferralEnabled(XML_Parser p, XML_Bool on) __attri
 static const char common_header[] =
 	"<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>";
 
+/* A parser that stands between two stanzas of a stream with the common header. Nothing in it
+ * belongs to the stream it was used for, so it goes on with any other. */
+struct ready {
+	XML_Parser p;
+	unsigned long fed;
+	uint32_t odd;
+};
+
 struct xml_pool {
-	XML_Parser *spare;
-	unsigned n, max;
+	XML_Parser *spare; /* to be reset */
+	struct ready *ready;
+	unsigned n, nready, max; /* max: of each */
 	unsigned long salt;
 };
 
@@ -51,8 +60,9 @@ int xml_pool_new(struct xml_pool **p_r, unsigned spare_max)
 		return E_NOMEM;
 	*p = (struct xml_pool){ .max = spare_max };
 	p->spare = spare_max ? base_malloc(spare_max * sizeof(*p->spare)) : NULL;
-	if (spare_max && !p->spare) {
-		free(p);
+	p->ready = spare_max ? base_malloc(spare_max * sizeof(*p->ready)) : NULL;
+	if (spare_max && (!p->spare || !p->ready)) {
+		xml_pool_free(&p);
 		return E_NOMEM;
 	}
 	rnd_bytes(&p->salt, sizeof(p->salt));
@@ -70,7 +80,10 @@ void xml_pool_free(struct xml_pool **pp)
 		return;
 	while (p->n)
 		XML_ParserFree(p->spare[--p->n]);
+	while (p->nready)
+		XML_ParserFree(p->ready[--p->nready].p);
 	free(p->spare);
+	free(p->ready);
 	free(p);
 }
 
@@ -115,11 +128,44 @@ static void parser_put(struct xml_stream *x)
 	x->odd = 0;
 }
 
+static bool take_ready(struct xml_stream *x)
+{
+	struct ready r;
+
+	if (!x->open || x->header || x->pool->nready == 0)
+		return false;
+	r = x->pool->ready[--x->pool->nready];
+	x->p = r.p;
+	x->fed = x->mark = r.fed;
+	x->odd = r.odd;
+	XML_SetUserData(x->p, x);
+	return true;
+}
+
+/* Between two stanzas: let the next stream of the worker have the parser, while it is warm. */
+static void lend(struct xml_stream *x)
+{
+	struct xml_pool *pool = x->pool;
+
+	if (!x->p || x->level != 1 || x->fed != x->mark || x->header || x->suspended)
+		return;
+	if (pool->nready == pool->max || x->big || x->odd > KEEP_ODD) {
+		parser_put(x);
+		return;
+	}
+	pool->ready[pool->nready++] = (struct ready){ x->p, x->fed, x->odd };
+	x->p = NULL;
+	x->fed = x->mark = 0;
+	x->odd = 0;
+}
+
 /* A parser for x: fresh, or (stream open) primed with the declarations of its header. */
 static int take_parser(struct xml_stream *x)
 {
 	const char *h = x->header ? x->header : common_header;
 
+	if (take_ready(x))
+		return 0;
 	x->p = parser_get(x->pool);
 	if (!x->p)
 		return E_NOMEM;
@@ -327,8 +373,10 @@ static int run(struct xml_stream *x, struct sl d)
 			d = sl_sub(d, n, d.n);
 		rc = settle(x, st);
 	}
-	if (rc == 0)
+	if (rc == 0) {
 		xs_token_note(x);
+		lend(x);
+	}
 	if (rc != XML_PAUSE)
 		return rc;
 	xs_hold(x, d);
@@ -446,6 +494,11 @@ bool xml_stream_park(struct xml_stream *x)
 		return false;
 	parser_put(x);
 	return true;
+}
+
+bool xml_stream_parked(const struct xml_stream *x)
+{
+	return !x->p;
 }
 
 void xml_stream_move(struct xml_stream *x, struct xml_pool *p, const struct xml_stream_ops *ops,

@@ -46,6 +46,8 @@ static exec_fn *const exec_table[STORE_KIND_MAX] = {
 	[STORE_FRAG_PUT] = sq_exec_frag_put,
 	[STORE_FRAG_LOAD] = sq_exec_frag_load,
 	[STORE_FRAG_DEL] = sq_exec_frag_del,
+	[STORE_FRAG_JOIN] = sq_exec_frag_join,
+	[STORE_FRAG_PURGE] = sq_exec_frag_purge,
 };
 
 static int run(struct store_conn *c, enum sql_id id, struct err *e)

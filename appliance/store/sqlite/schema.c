@@ -68,6 +68,9 @@ static const char *const sms_sql[] = {
 	"CREATE TABLE frag(grp TEXT NOT NULL, number INTEGER NOT NULL, total INTEGER NOT NULL,"
 	" stamp_ms INTEGER NOT NULL, meta TEXT NOT NULL, payload BLOB NOT NULL,"
 	" PRIMARY KEY(grp,number)) WITHOUT ROWID;",
+	/* 2: a fragment stays for a while after it was joined, so that a copy is known as one */
+	"ALTER TABLE frag ADD COLUMN joined_ms INTEGER NOT NULL DEFAULT 0;"
+	"CREATE INDEX frag_joined ON frag(joined_ms) WHERE joined_ms>0;",
 };
 
 const struct migration_list sq_migrations[] = {

@@ -159,12 +159,35 @@ int sq_exec_link_list(struct store_conn *c, struct store_op *op, struct err *e)
 
 /* ---- fragments ---- */
 
+static int frag_joined(struct store_conn *c, struct store_frag_put *p, struct err *e)
+{
+	sqlite3_stmt *st = sq_st_get(c, SQL_FRAG_JOINED, e);
+	int rc;
+
+	if (!st)
+		return E_IO;
+	sq_st_sl(c, st, 1, p->group);
+	sq_st_u64(c, st, 2, p->number);
+	sq_st_blob(c, st, 3, p->payload);
+	sq_st_u64(c, st, 4, p->joined_since_ms);
+	rc = sq_st_step(c, st, e);
+	if (rc < 0)
+		return rc;
+	p->joined_r = rc > 0;
+	sq_st_reset(st);
+	return 0;
+}
+
 int sq_exec_frag_put(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_frag_put *p = (struct store_frag_put *)op;
-	sqlite3_stmt *st = sq_st_get(c, SQL_FRAG_PUT, e);
-	int rc;
+	int rc = frag_joined(c, p, e);
+	sqlite3_stmt *st;
 
+	p->have_r = 0;
+	if (rc < 0 || p->joined_r)
+		return rc;
+	st = sq_st_get(c, SQL_FRAG_PUT, e);
 	if (!st)
 		return E_IO;
 	sq_st_sl(c, st, 1, p->group);
@@ -240,5 +263,32 @@ int sq_exec_frag_del(struct store_conn *c, struct store_op *op, struct err *e)
 	if (!st)
 		return E_IO;
 	sq_st_sl(c, st, 1, p->group);
+	return sq_st_run(c, st, e);
+}
+
+int sq_exec_frag_join(struct store_conn *c, struct store_op *op, struct err *e)
+{
+	struct store_frag_join *p = (struct store_frag_join *)op;
+	sqlite3_stmt *st = sq_st_get(c, SQL_FRAG_JOIN, e);
+	int rc = st ? 0 : E_IO;
+
+	for (unsigned i = 0; rc == 0 && i < p->n; i++) {
+		sq_st_sl(c, st, 1, p->group);
+		sq_st_u64(c, st, 2, p->number[i]);
+		sq_st_u64(c, st, 3, p->now_ms);
+		rc = sq_st_run(c, st, e);
+	}
+	return rc;
+}
+
+int sq_exec_frag_purge(struct store_conn *c, struct store_op *op, struct err *e)
+{
+	struct store_frag_purge *p = (struct store_frag_purge *)op;
+	sqlite3_stmt *st = sq_st_get(c, SQL_FRAG_PURGE, e);
+
+	if (!st)
+		return E_IO;
+	sq_st_u64(c, st, 1, p->before_ms);
+	sq_st_u64(c, st, 2, p->limit);
 	return sq_st_run(c, st, e);
 }

@@ -149,15 +149,21 @@
 	X(OUTBOX_HAS, "SELECT 1 FROM outbox WHERE key=? AND key<>''") \
 	X(OUTBOX_DEL, "DELETE FROM outbox WHERE id=?") \
 	X(OUTBOX_LOAD, "SELECT id,stanza FROM outbox WHERE id>? ORDER BY id LIMIT ?") \
-	X(FRAG_PUT, "INSERT OR REPLACE INTO frag(grp,number,total,stamp_ms,meta,payload) " \
-		    "VALUES(?,?,?,?,?,?)") \
-	X(FRAG_COUNT, "SELECT count(*) FROM frag WHERE grp=?") \
-	X(FRAG_LOAD, "SELECT grp,meta,payload,number,total,stamp_ms FROM frag WHERE grp=? " \
-		     "ORDER BY grp,number") \
+	X(FRAG_PUT, "INSERT OR REPLACE INTO frag(grp,number,total,stamp_ms,meta,payload," \
+		    "joined_ms) VALUES(?,?,?,?,?,?,0)") \
+	X(FRAG_JOINED, "SELECT 1 FROM frag WHERE grp=? AND number=? AND payload=? " \
+		       "AND joined_ms>0 AND joined_ms>=?") \
+	X(FRAG_COUNT, "SELECT count(*) FROM frag WHERE grp=? AND joined_ms=0") \
+	X(FRAG_LOAD, "SELECT grp,meta,payload,number,total,stamp_ms FROM frag " \
+		     "WHERE grp=? AND joined_ms=0 ORDER BY grp,number") \
 	X(FRAG_LOAD_OLD, "SELECT grp,meta,payload,number,total,stamp_ms FROM frag " \
-			 "WHERE ?1=0 OR grp IN (SELECT grp FROM frag GROUP BY grp " \
-			 "HAVING max(stamp_ms)<?1) ORDER BY grp,number LIMIT ?2") \
-	X(FRAG_DEL, "DELETE FROM frag WHERE grp=?")
+			 "WHERE joined_ms=0 AND (?1=0 OR grp IN (SELECT grp FROM frag " \
+			 "WHERE joined_ms=0 GROUP BY grp HAVING max(stamp_ms)<?1)) " \
+			 "ORDER BY grp,number LIMIT ?2") \
+	X(FRAG_DEL, "DELETE FROM frag WHERE grp=?") \
+	X(FRAG_JOIN, "UPDATE OR FAIL frag SET joined_ms=?3 WHERE grp=?1 AND number=?2") \
+	X(FRAG_PURGE, "DELETE FROM frag WHERE (grp,number) IN (SELECT grp,number FROM frag " \
+		      "WHERE joined_ms>0 AND joined_ms<? LIMIT ?)")
 
 #define SQL_ENUM(name, text) SQL_##name,
 enum sql_id { SQL_LIST(SQL_ENUM) SQL_MAX };

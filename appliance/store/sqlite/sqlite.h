@@ -154,6 +154,7 @@ exec_fn sq_exec_queue_put, sq_exec_queue_move, sq_exec_queue_part, sq_exec_queue
 	sq_exec_queue_get;
 exec_fn sq_exec_queue_count, sq_exec_queue_purge;
 exec_fn sq_exec_outbox_put, sq_exec_outbox_del, sq_exec_outbox_load;
-exec_fn sq_exec_frag_put, sq_exec_frag_load, sq_exec_frag_del;
+exec_fn sq_exec_frag_put, sq_exec_frag_load, sq_exec_frag_del, sq_exec_frag_join,
+	sq_exec_frag_purge;
 
 #endif

@@ -707,6 +707,7 @@ static void test_wrong_pdus(void **state)
 	submit(1);
 	p.sequence_number = last_seq();
 	smpp_machine_malformed(&w.m, &p);
+	assert_int_equal(w.results, 1);
 	assert_int_equal(w.result[0].r, SMPP_RESULT_ACCEPTED);
 	assert_string_equal(w.result[0].id, "");
 }

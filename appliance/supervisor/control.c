@@ -146,7 +146,7 @@ void job_event(struct job *j, json_t *event)
 
 struct process *supervisor_process(struct supervisor *s, enum config_who who)
 {
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+	for (int i = 0; i < s->nprocesses; i++)
 		if (s->process[i].who == who)
 			return &s->process[i];
 	return NULL;
@@ -156,10 +156,14 @@ int job_ask(struct job *j, enum config_who who, const char *command, json_t *arg
 	    void (*done)(void *, const json_t *, const struct err *))
 {
 	struct err why = { 0, NULL, "" };
+	struct process *p = supervisor_process(j->s, who);
 
-	if (process_ask(supervisor_process(j->s, who), command, args, j->cmd->wait_ms, done, NULL,
-			j, &why))
+	if (!p) {
+		json_decref(args);
+		err_set(&why, E_UNSUPPORTED, NULL, "this build has no SMS translator");
+	} else if (process_ask(p, command, args, j->cmd->wait_ms, done, NULL, j, &why)) {
 		return 0;
+	}
 	done(j, NULL, &why);
 	return why.code;
 }
@@ -251,10 +255,10 @@ static void on_request(struct control_conn *cc, json_t *msg, const char *name)
 		return;
 	}
 	LIST_FOREACH(n, next, &cc->jobs)
-	if (LIST_ENTRY(n, struct job, node)->id == id) {
-		refuse_request(cc, id, E_EXISTS, "this id is in use", "");
-		return;
-	}
+		if (LIST_ENTRY(n, struct job, node)->id == id) {
+			refuse_request(cc, id, E_EXISTS, "this id is in use", "");
+			return;
+		}
 	j = cc->njobs < JOBS_MAX ? job_new(cc, msg, cmd) : NULL;
 	if (!j) {
 		refuse_request(cc, id, E_LIMIT, "too many open requests", "");
@@ -266,8 +270,7 @@ static void on_request(struct control_conn *cc, json_t *msg, const char *name)
 
 static void on_cancel(struct control_conn *cc, uint64_t id)
 {
-	LIST_FOREACH(n, next, &cc->jobs)
-	{
+	LIST_FOREACH(n, next, &cc->jobs) {
 		struct job *j = LIST_ENTRY(n, struct job, node);
 		if (j->id == id) {
 			job_cancel(j);
@@ -418,7 +421,7 @@ void control_close(struct supervisor *s)
 	listener_free(&s->listener);
 	unlink(s->cfg->control_socket.p);
 	LIST_FOREACH(n, next, &s->conns)
-	conn_close(LIST_ENTRY(n, struct control_conn, node)->conn, 500);
+		conn_close(LIST_ENTRY(n, struct control_conn, node)->conn, 500);
 	while (!list_empty(&s->conns))
 		loop_turn(s->loop, 50);
 }

@@ -253,8 +253,11 @@ struct store_mail_load { /* rows of owner with id > after, ascending */
 	struct sl owner;
 	uint64_t after;
 	unsigned limit;
+	size_t octets; /* of stanzas; the row with which they are reached is the last; 0: no limit
+			*/
 	struct store_mail_row *row_r;
 	unsigned n_r;
+	bool more_r; /* a limit was reached: there may be more */
 };
 struct store_mail_count {
 	struct store_op op;

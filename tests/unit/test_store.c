@@ -281,11 +281,19 @@ static void test_mail_load(void **state)
 	assert_sl(l.row_r[0].sender, "s@h");
 	assert_sl(l.row_r[0].stanza, "<message/>");
 	assert_int_equal(l.row_r[1].id, 20);
+	assert_true(l.more_r);
 	store_op_fini(&l.op);
+	l.octets = 1; /* one row in any case */
+	DO(l);
+	assert_int_equal(l.n_r, 1);
+	assert_true(l.more_r);
+	store_op_fini(&l.op);
+	l.octets = 1000;
 	l.after = 20;
 	DO(l);
 	assert_int_equal(l.n_r, 1);
 	assert_int_equal(l.row_r[0].id, 30);
+	assert_false(l.more_r);
 	store_op_fini(&l.op);
 	DO(d);
 	DO(d); /* again: fine */

@@ -178,6 +178,43 @@ static void add_restart(void *arg, const char *key, bool restart)
 		json_array_append_new(((struct changes *)arg)->restart, json_string(key));
 }
 
+struct child_settle {
+	struct child_req *r;
+	struct changes ch;
+};
+
+void child_settled(struct child_settle *s, int rc)
+{
+	if (rc < 0) {
+		json_decref(s->ch.applied);
+		json_decref(s->ch.restart);
+		log_ev(LOG_L_ERROR, "config.unsettled", KC("err", e_name(rc)));
+		child_fail(s->r, rc, "the configuration is right, but could not be applied: %s",
+			   e_name(rc));
+	} else {
+		child_answer(s->r, json_pack("{s:o,s:o}", "applied", s->ch.applied, "restart",
+					     s->ch.restart));
+	}
+	free(s);
+}
+
+static void answer_reload(struct child *c, struct child_req *r, struct changes ch)
+{
+	struct child_settle *s = malloc(sizeof(*s));
+
+	if (!s) {
+		json_decref(ch.applied);
+		json_decref(ch.restart);
+		child_fail(r, E_NOMEM, "out of memory");
+		return;
+	}
+	*s = (struct child_settle){ r, ch };
+	if (c->def->settle)
+		c->def->settle(c->self, s);
+	else
+		child_settled(s, 0);
+}
+
 /* What needs a restart is compared with what the process started with, not with the last reload. */
 static void reload(struct child *c, struct child_req *r, const json_t *args)
 {
@@ -207,7 +244,7 @@ static void reload(struct child *c, struct child_req *r, const json_t *args)
 	       KU("need_restart", json_array_size(ch.restart)));
 	config_unref(&c->cfg);
 	c->cfg = now;
-	child_answer(r, json_pack("{s:o,s:o}", "applied", ch.applied, "restart", ch.restart));
+	answer_reload(c, r, ch);
 }
 
 int child_args(struct child_req *r, const struct child_arg *a, size_t n)

@@ -29,6 +29,7 @@
 
 struct child;
 struct child_req;
+struct child_settle;
 
 /* A command of this program. args: an object, borrowed until the request is answered. The handler
  * answers now or later, exactly once, from any thread: child_answer or child_fail. Runs in the
@@ -46,6 +47,9 @@ struct child_def {
 	 * compared old and new and tells what needs a restart; apply the rest. 0, or < 0 with e:
 	 * refused, old one stays. Required. */
 	int (*reload)(void *self, const struct config *cfg_take, struct err *e);
+	/* After reload returned 0: call child_settled when every part of the process works with the
+	 * new configuration; the request is answered then. NULL: it does already. */
+	void (*settle)(void *self, struct child_settle *s);
 	/* Commit and leave the loop (loop_stop). Called once. Required. */
 	void (*stop)(void *self);
 };
@@ -72,6 +76,10 @@ void child_fail(struct child_req *r, int code, const char *fmt, ...) PRINTF_LIKE
  * dropped): finish soon with child_answer. */
 int child_event(struct child_req *r, json_t *event_take);
 bool child_cancelled(const struct child_req *r);
+
+/* Ends a reload that settle was called for. rc < 0: it did not come about. The control loop's
+ * thread. */
+void child_settled(struct child_settle *s, int rc);
 
 /* ---- arguments ---- */
 

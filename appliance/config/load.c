@@ -530,21 +530,42 @@ static int read_text(FILE *f, const char *path, struct buf *b, struct err *e)
 	return 0;
 }
 
-int config_load(const char *path, const struct config **c_r, struct err *e)
+/* Plain files only: tandemd, which reads it again at each reload, would wait for what a FIFO's
+ * other end has to say. */
+static int open_text(const char *path, FILE **f_r, struct err *e)
 {
-	struct sl dir = sl_cstr(path);
-	FILE *f = fopen(path, "r");
-	struct buf b;
-	int rc;
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+	int rc = 0;
 
-	if (!f && errno == ENOENT)
+	if (fd < 0 && errno == ENOENT)
 		return err_set(e, E_NOTFOUND, NULL,
 			       "cannot read %s: No such file or directory; tandemctl config sample "
 			       "prints one to begin with",
 			       path);
-	if (!f)
+	if (fd < 0)
 		return err_errno(e, E_NOTFOUND, "cannot read %s", path);
-	fcntl(fileno(f), F_SETFD, FD_CLOEXEC);
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	if (fstat(fd, &st) < 0)
+		rc = err_errno(e, E_IO, "cannot read %s", path);
+	else if (!S_ISREG(st.st_mode))
+		rc = err_set(e, E_IO, NULL, "cannot read %s: not a plain file", path);
+	else if (!(*f_r = fdopen(fd, "r")))
+		rc = err_errno(e, E_NOMEM, "cannot read %s", path);
+	if (rc < 0)
+		close(fd);
+	return rc;
+}
+
+int config_load(const char *path, const struct config **c_r, struct err *e)
+{
+	struct sl dir = sl_cstr(path);
+	FILE *f = NULL;
+	struct buf b;
+	int rc = open_text(path, &f, e);
+
+	if (rc < 0)
+		return rc;
 	while (dir.n && dir.p[dir.n - 1] != '/')
 		dir.n--;
 	buf_init(&b, TEXT_MAX);

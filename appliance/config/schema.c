@@ -412,6 +412,8 @@ static const struct opt link_opts[] = {
 	      "Time for an answer; then the outcome is unknown and the message is sent again."),
 	UINT_("enquire_link_seconds", LINK(enquire_link_seconds), 30, 1, 3600, SMS, false,
 	      "Silence after which we ask whether the other side is there."),
+	UINT_("inactivity_seconds", LINK(inactivity_seconds), 0, 0, 86400, SMS, false,
+	      "The link is made anew when nothing at all was received for so long; 0: never."),
 	UINT_("reconnect_min_seconds", LINK(reconnect_min_seconds), 1, 1, 3600, SMS, false,
 	      "Pause before a new connection; doubled each time, with some chance in it."),
 	UINT_("reconnect_max_seconds", LINK(reconnect_max_seconds), 60, 1, 3600, SMS, false,

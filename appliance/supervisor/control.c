@@ -146,7 +146,7 @@ void job_event(struct job *j, json_t *event)
 
 struct process *supervisor_process(struct supervisor *s, enum config_who who)
 {
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+	for (int i = 0; i < s->nprocesses; i++)
 		if (s->process[i].who == who)
 			return &s->process[i];
 	return NULL;
@@ -156,10 +156,14 @@ int job_ask(struct job *j, enum config_who who, const char *command, json_t *arg
 	    void (*done)(void *, const json_t *, const struct err *))
 {
 	struct err why = { 0, NULL, "" };
+	struct process *p = supervisor_process(j->s, who);
 
-	if (process_ask(supervisor_process(j->s, who), command, args, j->cmd->wait_ms, done, NULL,
-			j, &why))
+	if (!p) {
+		json_decref(args);
+		err_set(&why, E_UNSUPPORTED, NULL, "this build has no SMS translator");
+	} else if (process_ask(p, command, args, j->cmd->wait_ms, done, NULL, j, &why)) {
 		return 0;
+	}
 	done(j, NULL, &why);
 	return why.code;
 }

@@ -325,6 +325,15 @@ def test_bad_configuration_is_not_applied(own):
         p = own.ctl("reload", check=False)
         assert p.returncode == 1 and "no_such_option" in p.stdout + p.stderr
         assert own.ready()
+        os.unlink(own.config_path())
+        for make, text in ((os.mkfifo, "not a plain file"), (lambda name: None, "No such file"),
+                           (lambda name: os.symlink(name, name), "symbolic links")):
+            make(own.config_path())
+            p = own.ctl("reload", check=False, timeout=10)
+            assert p.returncode == 1 and text in p.stderr, p.stderr
+            assert own.ready()
+            if os.path.lexists(own.config_path()):
+                os.unlink(own.config_path())
     finally:
         with open(own.config_path(), "w") as f:
             f.write(good)

@@ -93,12 +93,31 @@ static const struct child_command table[] = {
 	{ NULL, NULL },
 };
 
+static uint32_t parts;
+
 static int reload(void *self, const struct config *cfg, struct err *e)
 {
 	UNUSED(self);
 	UNUSED(e);
+	parts = cfg->sms.max_parts;
 	config_unref(&cfg);
 	return 0;
+}
+
+static struct child_settle *unsettled;
+static struct loop_timer settle_timer;
+
+static void settle_now(struct loop_timer *t)
+{
+	UNUSED(t);
+	child_settled(unsettled, parts == 66 ? E_IO : 0);
+}
+
+/* It takes a while until the new configuration is in force. */
+static void settle(void *self, struct child_settle *s)
+{
+	unsettled = s;
+	loop_timer_set(((struct mine *)self)->loop, &settle_timer, 20, settle_now);
 }
 
 static void stop(void *self)
@@ -107,7 +126,12 @@ static void stop(void *self)
 }
 
 static const struct child_def def = {
-	.name = "tandem-test", .who = CONFIG_SMS, .commands = table, .reload = reload, .stop = stop
+	.name = "tandem-test",
+	.who = CONFIG_SMS,
+	.commands = table,
+	.reload = reload,
+	.settle = settle,
+	.stop = stop
 };
 
 static int child_main(void)
@@ -285,6 +309,9 @@ static void strange_requests(void **state)
 			    "sms.max_parts");
 	assert_string_equal(json_string_value(json_array_get(json_object_get(r, "restart"), 0)),
 			    "sms.domain");
+	json_decref(a);
+	a = call("config", config_doc(",\"sms\":{\"max_parts\":66}"));
+	assert_string_equal(code_of(a), "io"); /* it is right, and does not get into force */
 	json_decref(a);
 	assert_int_equal(end_status(), 0);
 }

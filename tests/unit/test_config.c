@@ -257,6 +257,27 @@ static void missing_file(void **state)
 				    "tandemctl config sample prints one to begin with");
 }
 
+/* tandemd must not wait for what a FIFO's other end has to say. */
+static void no_plain_file(void **state)
+{
+	char fifo[] = "/tmp/tandem-config-XXXXXX";
+	const char *const paths[] = { fifo, "/tmp", "/dev/zero" };
+	const struct config *c;
+	struct err e;
+
+	UNUSED(state);
+	assert_non_null(mkdtemp(fifo));
+	rmdir(fifo);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	alarm(10); /* rather than for ever */
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+		assert_int_equal(config_load(paths[i], &c, &e), E_IO);
+		assert_non_null(strstr(e.text, ": not a plain file"));
+	}
+	alarm(0);
+	unlink(fifo);
+}
+
 /* ---- what is accepted
  * ------------------------------------------------------------------------------- */
 
@@ -650,11 +671,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_refusal), cmocka_unit_test(missing_file),
-		cmocka_unit_test(defaults),      cmocka_unit_test(everything),
-		cmocka_unit_test(add_to_a_list), cmocka_unit_test(optional_tls),
-		cmocka_unit_test(documents),     cmocka_unit_test(bad_documents),
-		cmocka_unit_test(lone_links),    cmocka_unit_test(compare),
-		cmocka_unit_test(addresses),     cmocka_unit_test(pages),
+		cmocka_unit_test(no_plain_file), cmocka_unit_test(defaults),
+		cmocka_unit_test(everything),    cmocka_unit_test(add_to_a_list),
+		cmocka_unit_test(optional_tls),  cmocka_unit_test(documents),
+		cmocka_unit_test(bad_documents), cmocka_unit_test(lone_links),
+		cmocka_unit_test(compare),       cmocka_unit_test(addresses),
+		cmocka_unit_test(pages),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -399,6 +399,30 @@ static void test_idle_users_go(void **state)
 	rh_free(&h);
 }
 
+/* USER-2: names that somebody makes up are not remembered without end. */
+static void test_made_up_users_go(void **state)
+{
+	struct rh *h = begin(1);
+	char line[100];
+
+	(void)state;
+	RH_RUN(h, "login alice/a\n");
+	for (unsigned i = 0; i < 4500; i++) {
+		snprintf(line, sizeof(line),
+			 "alice/a > <message to='made%u@localhost' type='error'/>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "settle\n");
+	clock_fake(true, clock_mono_ms(), clock_wall_ms());
+	for (unsigned i = 0; i < 3; i++) {
+		clock_fake_advance_ms(100);
+		rh_turn(h, 0);
+	}
+	assert_in_range(h->w[0].users.n, 1, 4097);
+	clock_fake(false, 0, 0);
+	rh_free(&h);
+}
+
 static void test_machine_is_sound(void **state)
 {
 	struct err e = { 0 };
@@ -456,6 +480,7 @@ int main(void)
 		cmocka_unit_test(test_waits_for_the_load),
 		cmocka_unit_test(test_waits_for_its_own_load),
 		cmocka_unit_test(test_idle_users_go),
+		cmocka_unit_test(test_made_up_users_go),
 		cmocka_unit_test(test_ids),
 	};
 

@@ -42,7 +42,7 @@ struct bearer {
 		uint64_t token;
 		int rc;
 	} answer[PARTS_MAX];
-	unsigned nanswers, limited;
+	unsigned nanswers, limited, encodings;
 	char name[32], prefix[32]; /* of the others */
 	uint32_t cost;
 };
@@ -92,7 +92,8 @@ static void outcome(unsigned i, enum part_result r, const char *id)
 {
 	struct part_outcome o = { .result = r,
 				  .message_id = sl_cstr(id),
-				  .condition = "item-not-found",
+				  .condition = r == PART_ACCEPTED ? NULL : "item-not-found",
+				  .type = "modify",
 				  .text = "invalid destination" };
 
 	assert_false(fake.part[i].answered);
@@ -165,8 +166,7 @@ unsigned bearer_room(const struct bearer *b)
 }
 unsigned bearer_encodings(const struct bearer *b)
 {
-	UNUSED(b);
-	return 0;
+	return b->encodings;
 }
 unsigned bearer_serves(const struct bearer *b, struct sl number)
 {
@@ -538,6 +538,7 @@ static void test_permanent(void **state)
 	outcome(0, PART_PERMANENT, "");
 	core_expect("type='error'");
 	core_expect("id='m3'");
+	core_expect("<error type='modify'>");
 	core_expect("<item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>");
 	core_expect("invalid destination");
 }
@@ -739,6 +740,32 @@ static void test_stop_waits_for_answers(void **state)
 	assert_int_equal(stored("c45").state, STORE_Q_ACCEPTED);
 }
 
+static void put_number(const char *number)
+{
+	bool done = false;
+	struct store_number_put p = { 0 };
+
+	store_op_init(&p.op, STORE_NUMBER_PUT, got, &done);
+	p.number = sl_cstr(number);
+	p.jid = SL("carol@localhost");
+	store_submit(app->store, &p.op);
+	while (!done)
+		loop_turn(app->loop, 5);
+	store_op_fini(&p.op);
+}
+
+/* ADDR-2: the oldest number is the sender, also after a restart. */
+static void test_oldest_number(void **state)
+{
+	UNUSED(state);
+	put_number("+15559999");
+	put_number("+15550003");
+	crash();
+	core.restarts = 0;
+	start();
+	assert_true(sl_eq(numbers_of(app->numbers, SL("carol@localhost"), NULL), SL("+15559999")));
+}
+
 static void test_outbox_survives(void **state)
 {
 	struct sms_receipt r = { .key = { SL("fake\n55") },
@@ -926,29 +953,59 @@ static void test_flood_of_receipts(void **state)
 	assert_int_equal(fake.limited, n - 16384);
 }
 
+static void put_entry(struct store_queue_put *p, uint64_t id, uint64_t changed_ms,
+		      enum store_queue_state state, bool *done)
+{
+	store_op_init(&p->op, STORE_QUEUE_PUT, got, done);
+	p->entry = (struct store_queue_entry){ .id = id,
+					       .from_jid = SL("alice@localhost/phone"),
+					       .to_jid = SL("+15550114@sms.localhost"),
+					       .from_number = SL("+15550001"),
+					       .to_number = SL("+15550114"),
+					       .stanza_id = SL("old"),
+					       .body = SL("x"),
+					       .stamp_ms = 1,
+					       .changed_ms = changed_ms,
+					       .expires_ms = 1,
+					       .state = (uint8_t)state,
+					       .parts = 1 };
+	store_submit(app->store, &p->op);
+}
+
 static void put_accepted(uint64_t id, uint64_t changed_ms)
 {
 	bool done = false;
 	struct store_queue_put p = { 0 };
 
-	store_op_init(&p.op, STORE_QUEUE_PUT, got, &done);
-	p.entry = (struct store_queue_entry){ .id = id,
-					      .from_jid = SL("alice@localhost/phone"),
-					      .to_jid = SL("+15550114@sms.localhost"),
-					      .from_number = SL("+15550001"),
-					      .to_number = SL("+15550114"),
-					      .stanza_id = SL("old"),
-					      .body = SL("x"),
-					      .stamp_ms = 1,
-					      .changed_ms = changed_ms,
-					      .expires_ms = 1,
-					      .state = STORE_Q_ACCEPTED,
-					      .parts = 1 };
-	store_submit(app->store, &p.op);
+	put_entry(&p, id, changed_ms, STORE_Q_ACCEPTED, &done);
 	while (!done)
 		loop_turn(app->loop, 5);
 	assert_int_equal(p.op.rc, 0);
 	assert_false(p.id_taken_r);
+}
+
+/* Old records go, however many they are; what is on its way stays. */
+static void test_old_records(void **state)
+{
+	enum { N = 4500 };
+	struct store_queue_put *p = calloc(N, sizeof(*p));
+	struct store_queue_count c = { 0 };
+	bool done = false;
+
+	UNUSED(state);
+	for (unsigned i = 0; i < N; i++)
+		put_entry(&p[i], i + 1, 1, STORE_Q_DELIVERED, &done);
+	put_accepted(N + 1, clock_wall_ms());
+	free(p);
+	app_keep_house(app);
+	settle_down();
+	done = false;
+	store_op_init(&c.op, STORE_QUEUE_COUNT, got, &done);
+	store_submit(app->store, &c.op);
+	while (!done)
+		loop_turn(app->loop, 5);
+	assert_int_equal(c.n_r[STORE_Q_DELIVERED], 0);
+	assert_int_equal(c.n_r[STORE_Q_ACCEPTED], 1);
 }
 
 /* Accepted messages whose receipt is overdue are found behind any number of others. */
@@ -1052,6 +1109,63 @@ static void test_queued_text_that_is_too_long_by_now(void **state)
 	assert_int_equal(app->counter[SMS_CNT_OUT_FAILED], 1);
 }
 
+static void restart(void)
+{
+	crash();
+	core.restarts = 0;
+	fake.n = 0;
+	start();
+	assert_int_equal(numbers_set(app->numbers, SL("+15550001"), SL("alice@localhost"), SL_NULL),
+			 0);
+}
+
+static void deliver_parts(unsigned n)
+{
+	static const char *const id[] = { "k0", "k1", "k2" };
+	struct sms_receipt r = { .nkeys = 1, .state = RECEIPT_DELIVERED };
+	char key[32];
+
+	wait_parts(n);
+	for (unsigned i = 0; i < n; i++)
+		outcome(i, PART_ACCEPTED, id[i]);
+	settle_down();
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(key, sizeof(key), "fake\n%s", id[i]);
+		r.key[0] = sl_cstr(key);
+		fake.ops->on_receipt(fake.arg, &fake, &r, i);
+	}
+	settle_down();
+}
+
+/* MSG-13. */
+static void test_cut_in_another_way(void **state)
+{
+	char text[151];
+
+	UNUSED(state);
+	memset(text, 'e', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	fake.up = false;
+	fake.encodings = GSM_ENC_BIT(GSM_ENC_UCS2);
+	say_message("83", "x1", "+15550115", text); /* three parts */
+	core_expect("h='1'/>");
+	fake.encodings = 0;
+	restart();
+	deliver_parts(1);
+	core_expect("<received xmlns='urn:xmpp:receipts' id='x1'/>");
+	assert_int_equal(stored("c83").parts, 1);
+	fake.up = false;
+	say_message("84", "x2", "+15550115", text); /* one */
+	core_expect("h='1'/>");
+	fake.encodings = GSM_ENC_BIT(GSM_ENC_UCS2);
+	restart();
+	assert_false(stored("c84").ambiguous);
+	deliver_parts(3);
+	core_expect("<received xmlns='urn:xmpp:receipts' id='x2'/>");
+	assert_int_equal(stored("c84").parts, 3);
+	fake.encodings = 0;
+}
+
 static void test_in_binary_parts(void **state)
 {
 	struct sms_in a = incoming("\1\2", (struct gsm_concat){ 8, 2, 1, false }),
@@ -1113,6 +1227,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_crash_between_submit_and_answer, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(test_stop_waits_for_answers, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_oldest_number, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_outbox_survives, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_long, set_up, tear_down),
@@ -1121,10 +1236,12 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_multipart_receipts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_copies_of_a_receipt, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_flood_of_receipts, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_old_records, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_receipt_comes, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_submit_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_end_fails, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_commit_of_refusal_fails, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_cut_in_another_way, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_binary_parts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_queued_text_that_is_too_long_by_now, set_up,
 						tear_down),

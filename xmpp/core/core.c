@@ -154,9 +154,10 @@ static void on_snapshot(void *worker_arg, struct bus_msg *m_take)
 	snapshot_free(m_take);
 }
 
-static void publish(struct core *c, const struct core_config *cfg_take)
+static int publish(struct core *c, const struct core_config *cfg_take)
 {
 	const struct core_config *old = c->cfg;
+	int rc = 0;
 
 	c->cfg = cfg_take;
 	for (uint16_t i = 0; i < c->nworkers; i++) {
@@ -164,6 +165,7 @@ static void publish(struct core *c, const struct core_config *cfg_take)
 
 		if (!m) {
 			log_ev(LOG_L_ERROR, "core.snapshot_lost", KU("worker", i));
+			rc = E_NOMEM;
 			continue;
 		}
 		m->cfg = core_config_ref(cfg_take);
@@ -173,6 +175,7 @@ static void publish(struct core *c, const struct core_config *cfg_take)
 		bus_post(c->bus, &m->msg);
 	}
 	core_config_unref(old);
+	return rc;
 }
 
 /* base with the components of the store. */
@@ -199,10 +202,26 @@ static int merged(const struct core_config *base, const struct store_component_l
 
 struct refresh {
 	struct store_component_list list;
+	struct core_ask ask; /* goes behind the snapshots: in each worker it finds the new one */
+	int rc;
 	struct core *c;
 	void (*done)(void *arg, int rc);
 	void *arg;
 };
+
+static void asked_nothing(struct core_ask *a, struct worker *w)
+{
+	UNUSED(a);
+	UNUSED(w);
+}
+
+static void everywhere(struct core_ask *a)
+{
+	struct refresh *f = container_of(a, struct refresh, ask);
+
+	f->done(f->arg, f->rc);
+	free(f);
+}
 
 static void refreshed(struct store_op *op)
 {
@@ -213,11 +232,12 @@ static void refreshed(struct store_op *op)
 	if (rc == 0)
 		rc = merged(f->c->base, &f->list, &cfg);
 	if (rc == 0)
-		publish(f->c, cfg);
+		rc = publish(f->c, cfg);
 	store_op_fini(op);
-	if (f->done)
-		f->done(f->arg, rc);
-	free(f);
+	f->rc = rc;
+	f->ask.ask = asked_nothing;
+	f->ask.done = everywhere;
+	core_ask(f->c, &f->ask);
 }
 
 void core_components_changed(struct core *c, void (*done)(void *arg, int rc), void *arg)
@@ -225,8 +245,7 @@ void core_components_changed(struct core *c, void (*done)(void *arg, int rc), vo
 	struct refresh *f = calloc(1, sizeof(*f));
 
 	if (!f) {
-		if (done)
-			done(arg, E_NOMEM);
+		done(arg, E_NOMEM);
 		return;
 	}
 	f->c = c;
@@ -236,13 +255,10 @@ void core_components_changed(struct core *c, void (*done)(void *arg, int rc), vo
 	store_submit(c->store, &f->list.op);
 }
 
-int core_reload(struct core *c, const struct core_config *cfg, struct err *e)
+void core_reload(struct core *c, const struct core_config *cfg)
 {
-	UNUSED(e);
 	core_config_unref(c->base);
 	c->base = core_config_ref(cfg);
-	core_components_changed(c, NULL, NULL);
-	return 0;
 }
 
 /* ---- a worker

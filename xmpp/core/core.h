@@ -53,14 +53,14 @@ struct worker *core_worker(struct core *c, uint16_t i);
 uint16_t core_workers(const struct core *c);
 struct loop *core_loop(struct core *c); /* worker 0's: exists from core_new on */
 
-/* A new snapshot for all workers, from worker 0's thread. core keeps the components that were added
- * by command. */
-int core_reload(struct core *c, const struct core_config *cfg, struct err *e);
+/* A new configuration, from worker 0's thread: what the next core_components_changed publishes,
+ * with the components that were added by command. */
+void core_reload(struct core *c, const struct core_config *cfg);
 /* The snapshot that was given by core_new or core_reload, without the components added by command.
  */
 const struct core_config *core_base_config(const struct core *c);
-/* The component table of the store changed: publish a snapshot with it, then call done. Worker 0's
- * thread. */
+/* The component table of the store, or the configuration, changed: publish a snapshot with both,
+ * and call done when every worker works with it. Worker 0's thread. */
 void core_components_changed(struct core *c, void (*done)(void *arg, int rc), void *arg);
 
 /* ---- asking the workers

@@ -120,6 +120,12 @@ static int first_from(const struct config *cfg, struct core_config *c, struct er
 	return rc;
 }
 
+#ifdef CONFIG_TRANSLATOR_SMS
+#define HAVE_SMS true
+#else
+#define HAVE_SMS false /* nobody would ever come for what waits for that domain */
+#endif
+
 static int domains_from(const struct config *cfg, struct core_config *c, struct err *e)
 {
 	struct domain sms = { .name = cfg->sms.domain,
@@ -140,7 +146,7 @@ static int domains_from(const struct config *cfg, struct core_config *c, struct 
 	}
 	if (rc == 0)
 		rc = first_from(cfg, c, e);
-	if (rc == 0 && cfg->sms.domain.n)
+	if (rc == 0 && HAVE_SMS && cfg->sms.domain.n)
 		rc = core_config_add_domain(c, &sms);
 	return rc;
 }

@@ -15,9 +15,21 @@ static int reload(void *self, const struct config *cfg_take, struct err *e)
 	config_unref(&cfg_take);
 	if (rc != 0)
 		return rc;
-	rc = core_reload(p->core, cc, e);
+	core_reload(p->core, cc);
 	core_config_unref(cc);
-	return rc;
+	return 0;
+}
+
+static void settled(void *arg, int rc)
+{
+	child_settled(arg, rc);
+}
+
+static void settle(void *self, struct child_settle *s)
+{
+	struct program *p = self;
+
+	core_components_changed(p->core, settled, s);
 }
 
 static void stop(void *self)
@@ -33,6 +45,7 @@ static const struct child_def child_def = {
 	.who = CONFIG_CORE,
 	.commands = core_commands,
 	.reload = reload,
+	.settle = settle,
 	.stop = stop,
 };
 

@@ -87,8 +87,7 @@ static void offer(void *self, struct item *it, uint64_t stamp_ms)
 	}
 	m = s ? mail_new(c->w, it->mail_id, it->row, NULL, c) : NULL;
 	if (m) {
-		m->paged = true;
-		pager_offered(&c->pager);
+		pager_offered(&c->pager, m, it->st);
 		s->ops->deliver(s, it->st,
 				domain_has_custody(c->w, name_of(c))
 					? custody_element(it->mail_id, custody, sizeof(custody))
@@ -159,9 +158,9 @@ static const struct pager_ops comp_pager = {
 	.offer = offer, .open = open_, .keep = keep, .idle = idle, .spill_late = true
 };
 
-void component_mail_settled(struct component *c)
+void component_mail_settled(struct component *c, uint32_t octets)
 {
-	pager_settled(&c->pager);
+	pager_settled(&c->pager, octets);
 }
 
 /* A committed row's stanza has come. */
@@ -181,7 +180,7 @@ static void row_item(struct worker *w, struct component *c, struct item *it)
 	}
 	if (pager_take(&c->pager, it))
 		return;
-	if (c->pager.inflight >= PAGER_WINDOW) { /* it does not keep up: from the store, later */
+	if (pager_full(&c->pager)) { /* it does not keep up: from the store, later */
 		uint64_t id = it->mail_id;
 
 		item_free(it);

@@ -242,12 +242,12 @@ static void settle(struct mail *m)
 		if (!m->done)
 			mail_noted(u);
 		if (m->paged && u->pager) {
-			pager_settled(u->pager);
+			pager_settled(u->pager, m->octets);
 			deliver_pager_gc(u);
 		}
 		user_release(u);
 	} else if (c) {
-		component_mail_settled(c);
+		component_mail_settled(c, m->octets);
 	}
 }
 

@@ -49,6 +49,7 @@ struct mail {
 	bool done;        /* acknowledged: the row is being deleted */
 	bool paged;       /* counts in the pager's window */
 	bool deleting;    /* the batch refers to it */
+	uint32_t octets;  /* of memory, when paged */
 	uint32_t grave_s; /* in the graveyard until (loop seconds) */
 };
 
@@ -75,6 +76,10 @@ void mail_flush_deletes(struct worker *w);
 #define PAGER_PAGE   64u  /* rows read at once */
 #define PAGER_WINDOW 256u /* rows offered and not acknowledged, at most */
 #define PAGER_LATE   64u  /* stanzas kept in memory that came meanwhile */
+/* And no more than this of memory, or one: a stanza may take thousands of times what usual ones do.
+ */
+#define PAGER_OCTETS      (4u << 20) /* offered; and once more for those that came meanwhile */
+#define PAGER_PAGE_OCTETS (1u << 20) /* read at once: octets of text */
 
 struct pager_ops {
 	/* Deliver; takes the item; stamp_ms 0: not from the store (came meanwhile). */
@@ -100,6 +105,7 @@ struct pager {
 	uint64_t after; /* rows up to here were offered */
 	uint64_t spill; /* smallest id that was left to the store meanwhile; 0: none */
 	uint32_t inflight;
+	size_t octets, late_octets; /* memory of what is in flight, of what is late */
 	uint16_t nlate;
 	bool active, loading, again;
 	struct list late; /* struct late */
@@ -115,8 +121,10 @@ void pager_init(struct pager *p, struct worker *w, struct sl owner, const struct
 void pager_start(struct pager *p, uint64_t after);
 /* A stanza that came for the owner: true: the pager has taken it (it waits its turn). */
 bool pager_take(struct pager *p, struct item *it);
-void pager_offered(struct pager *p);
-void pager_settled(struct pager *p); /* acknowledged or handed back */
+/* m's stanza is delivered from here on. */
+void pager_offered(struct pager *p, struct mail *m, const struct stanza *st);
+void pager_settled(struct pager *p, uint32_t octets); /* acknowledged or handed back */
+bool pager_full(const struct pager *p);
 /* Nobody is left to offer to: what waits goes to the store. */
 void pager_stop(struct pager *p);
 void pager_close(struct pager *p);      /* at the end: drops what waits */
@@ -136,6 +144,7 @@ struct router {
 	} * ring;
 	uint32_t head, n, cap; /* cap is a power of two */
 	struct loop_task drain, deletes;
+	uint32_t nabsent; /* users that are known not to exist */
 	struct htable mails;
 	struct list graves[2]; /* struct mail, oldest first: short and long */
 	struct list spare;
@@ -171,7 +180,7 @@ void user_wait_inbound(struct session *s, struct stanza *st_take, struct custody
 void user_wait_forget(struct user *u, const struct session *s); /* it has ended */
 void session_bind_now(struct user *u, struct session *s, void (*bound)(struct session *s, int rc));
 
-void component_mail_settled(struct component *c);
+void component_mail_settled(struct component *c, uint32_t octets);
 /* The last stanza of a stream that has ended was routed: it may have been presence. */
 void component_drained(struct component *c);
 bool domain_has_custody(const struct worker *w, struct sl domain);

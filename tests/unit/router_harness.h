@@ -83,6 +83,8 @@ struct session *rh_session(struct rh *h, const char *name);
 /* Of a session: how many things are in its inbox; its stream was closed with this error (or NULL). */
 unsigned rh_inbox(struct rh *h, const char *name);
 const char *rh_closed(struct rh *h, const char *name);
+/* It was told to stop reading. */
+bool rh_stopped(struct rh *h, const char *name);
 int rh_bound_rc(struct rh *h, const char *name);
 
 #endif

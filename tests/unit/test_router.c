@@ -189,6 +189,55 @@ static void test_nowhere(void **state)
 	rh_free(&h);
 }
 
+/* DELIV-10, DELIV-11: a subscription to the host is refused; a component that is not there. */
+static void test_host_and_absent_component(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a\nalice/a > <presence/>\n"
+		  "alice/a > <iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>\n"
+		  "clear alice/a\n"
+		  "alice/a > <presence to='localhost' type='subscribe'/>\n"
+		  "alice/a ~ <presence from='localhost' type='unsubscribed'/>\n"
+		  "clear alice/a\n"
+		  "alice/a > <presence to='localhost'/>\n"
+		  "alice/a > <presence to='x@irc.localhost'/>\n"
+		  "alice/a -\n"
+		  "alice/a > <message to='x@irc.localhost' id='1'><body>x</body></message>\n"
+		  "alice/a < <message type='error' id='1'>" ERROR("service-unavailable") "</message>\n"
+		  "alice/a > <iq to='x@irc.localhost' type='get' id='2'><ping xmlns='urn:xmpp:ping'/></iq>\n"
+		  "alice/a < <iq type='error' id='2'>" ERROR("service-unavailable") "</iq>\n"
+		  "alice/a -\n");
+	rh_free(&h);
+}
+
+/* DELIV-11: of several streams a conversation keeps to one, whichever session of the user speaks. */
+static void test_streams_of_a_component(void **state)
+{
+	struct rh *h = begin(1);
+	unsigned before = 0, ones = 0, n = 30;
+	char line[256];
+
+	(void)state;
+	RH_RUN(h, "attach irc.localhost\nattach irc.localhost#2\nlogin alice/a\nlogin alice/b\n");
+	for (unsigned i = 0; i < n; i++) {
+		for (unsigned k = 0; k < 4; k++) {
+			snprintf(line, sizeof(line), "alice/%c > <message to='x%u@irc.localhost' type='chat'><body>x</body></message>\n",
+				 k % 2 ? 'a' : 'b', i);
+			RH_RUN(h, line);
+		}
+		unsigned got = rh_inbox(h, "irc.localhost") - before;
+
+		assert_true(got == 0 || got == 4);
+		before += got;
+		ones += got == 4;
+	}
+	assert_in_range(ones, 1, n - 1);
+	assert_int_equal(rh_inbox(h, "irc.localhost") + rh_inbox(h, "irc.localhost#2"), n * 4);
+	rh_free(&h);
+}
+
 /* DELIV-3: no address: the own account. */
 static void test_to_self(void **state)
 {
@@ -471,6 +520,8 @@ int main(void)
 		cmocka_unit_test(test_delivery_table),
 		cmocka_unit_test(test_full_jid),
 		cmocka_unit_test(test_nowhere),
+		cmocka_unit_test(test_host_and_absent_component),
+		cmocka_unit_test(test_streams_of_a_component),
 		cmocka_unit_test(test_to_self),
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_services),

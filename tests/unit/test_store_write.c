@@ -763,6 +763,27 @@ static void test_many_workers(void **state)
 	assert_int_equal(mail_count(r), 0);
 }
 
+/* Who takes the last answers may still submit: reads, writes and groups are answered, and nothing is written. */
+static void test_submit_after_close(void **state)
+{
+	struct store_rig *r = *state;
+	struct store_mail_put put = { .op = RIG_OP(STORE_MAIL_PUT), .id = 7, .owner = SL("a@h"), .sender = SL("s@h"),
+				      .stanza = SL("<a/>") };
+	struct store_mail_del del = { .op = RIG_OP(STORE_MAIL_DEL) };
+	struct store_mail_load load = { .op = RIG_OP(STORE_MAIL_LOAD), .owner = SL("a@h"), .limit = 1 };
+	struct err e;
+
+	store_close(r->store);
+	store_close(r->store);
+	put.op.group_next = &del.op;
+	assert_int_equal(rig_do(r, &put.op), E_CLOSED);
+	assert_int_equal(del.op.rc, E_CLOSED);
+	assert_int_equal(rig_do(r, &load.op), E_CLOSED);
+	rig_close(r);
+	assert_int_equal(rig_open(r, &e), 0);
+	assert_int_equal(mail_count(r), 0);
+}
+
 #define T(f)    cmocka_unit_test_setup_teardown(f, setup, teardown)
 #define T4(f)   cmocka_unit_test_setup_teardown(f, setup_small_batch, teardown)
 #define DISK(f) cmocka_unit_test_setup_teardown(f, setup_disk, teardown_disk)
@@ -773,7 +794,7 @@ int main(void)
 		T(test_group_atomic),  T(test_group_reads),     T(test_begin_fails),
 		T(test_commit_fails),  T(test_commit_fails_sm), T(test_purge_fails),
 		T(test_batch_gathers), T4(test_batch_max),      T4(test_batch_fails),
-		T(test_close_commits), T(test_bus_gone),        T(test_seen_max),
+		T(test_submit_after_close), T(test_close_commits), T(test_bus_gone),        T(test_seen_max),
 		T(test_log_bounded),   DISK(test_disk_full),    DISK(test_write_fails),
 		DISK(test_sync_fails), T(test_many_workers),
 	};

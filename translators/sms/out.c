@@ -420,6 +420,9 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 	if (st->type == ST_GROUPCHAT || st->type == ST_HEADLINE) {
 		cond = "feature-not-implemented";
 		why = "Only chat messages can be sent to a telephone.";
+	} else if (st->to.local.n == 0) {
+		cond = "item-not-found";
+		why = "Write to a telephone number, for example +15551234567@ and this domain.";
 	} else if (names_too_long(st, thread)) {
 		cond = "policy-violation"; /* MSG-12 */
 		type = "modify";

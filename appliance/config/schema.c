@@ -657,7 +657,9 @@ json_t *config_option_json(const char *section, const char *key, struct sl text,
 	json_t *v;
 
 	if (!o || o->kind == OPT_FILE) {
-		err_set(e, E_NOTFOUND, NULL, "there is no option %.60s", key);
+		const char *near = s ? schema_nearest(s, sl_cstr(key)) : NULL;
+		err_set(e, E_NOTFOUND, NULL, "there is no option %s%s%s", key,
+			near ? "; did you mean " : "", near ? near : "");
 		return NULL;
 	}
 	if (o->kind == OPT_LIST)

@@ -403,12 +403,18 @@ int control_open(struct supervisor *s, struct err *e)
 {
 	const char *path = s->cfg->control_socket.p, *group = s->cfg->control_group.p;
 	const struct group *gr = *group ? getgrnam(group) : NULL;
+	struct err why = { 0, NULL, "" };
 	int rc;
 
 	if (*group && !gr)
 		return err_set(e, E_NOTFOUND, NULL, "control_group: there is no group %s", group);
 	make_folder(path);
-	rc = listener_new_unix(s->loop, path, gr ? 0660 : 0600, on_accept, s, &s->listener, e);
+	rc = listener_new_unix(s->loop, path, gr ? 0660 : 0600, on_accept, s, &s->listener, &why);
+	if (rc < 0)
+		err_set(e, rc, why.clause, "%s%s", why.text,
+			rc == E_EXISTS ? ": a tandemd with this control_socket; see it with "
+					 "tandemctl status, end it with tandemctl stop"
+				       : "");
 	if (rc == 0 && gr && chown(path, (uid_t)-1, gr->gr_gid) < 0)
 		rc = err_errno(e, E_IO, "cannot give %.100s to group %.40s", path, group);
 	return rc;

@@ -167,3 +167,13 @@ def test_who_does_not_acknowledge(tandem, account):
     with Raw(tandem).login(friend, "three") as b:
         b.enable()
         assert b.mailbox(count) == list(range(count))
+
+
+def test_memory_of_a_flood_is_given_back(tandem):
+    """2,000 that begin a handshake and go: 46 KiB each, of which the system gets most back."""
+    before, held = tandem.rss("tandem-core"), connections(tandem.tls_port, 2000)
+    for s in held:
+        s.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 300)
+    wait_for(lambda: tandem.rss("tandem-core") > before + 60 * MIB, "they cost memory", 10)
+    close(held)
+    wait_for(lambda: tandem.rss("tandem-core") < before + 45 * MIB, "it is given back", 10)

@@ -32,8 +32,9 @@ MAKEFLAGS += --no-builtin-rules --no-builtin-variables --no-print-directory
 .DEFAULT_GOAL := all
 unexport CDPATH GREP_OPTIONS
 
+# One name for one folder, as it is in every command line: another one would build all anew.
 O ?= build
-override O := $(patsubst %/,%,$(O))
+override O := $(patsubst $(CURDIR)/%,%,$(abspath $(O)))
 ifeq ($(abspath $(O)),$(CURDIR))
 $(error O=$(O) is the source tree itself)
 endif
@@ -345,9 +346,12 @@ $(addsuffix .so,$(addprefix $(B)/,$(shims))): $(B)/%.so: %.c $(B)/.stamp-cc $(B)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(cppflags) $(cflags) -fPIC -shared -MMD -MP -MF $(@:.so=.d) -o $@ $< -ldl
 
-.PHONY: all objects unit-tests tsan-tests fuzz-tests test-programs list-unit list-tsan list-fuzz \
+.PHONY: all prepare objects unit-tests tsan-tests fuzz-tests test-programs list-unit list-tsan list-fuzz \
 	list-objects list-build
 all: $(lib) $(addprefix $(B)/,$(programs)) $(if $(variant),,$(O)/compile_commands.json)
+# As a first step of something else: says nothing when there is nothing to do.
+prepare: all
+	@:
 objects: $(addprefix $(B)/obj/,$(lib-objs) $(main-objs))
 unit-tests: $(addprefix $(B)/,$(unit-names))
 tsan-tests: $(addprefix $(B)/,$(tsan-names))
@@ -401,7 +405,8 @@ endif # need-config
 #:   make lint                include graph, shape of functions, banned calls, newer flags
 #:   make test-crash          the crash and power-cut tests, long
 #:   make bench               our figures beside those of other servers (T=pairs PEERS=tandem SCALE=5)
-#:   make check-kconfig       Kconfig lint, every defconfig, N=2 random configurations (SEED=)
+#:   make check-kconfig       Kconfig lint, every defconfig, the lab's without each option,
+#:                            N=2 random configurations (SEED=)
 #:   make check-as4           what we use is not newer than Red Hat Enterprise Linux AS 4
 #: Configuration (in $(O)/.config; made from lab_defconfig when there is none)
 #:   make menuconfig | nconfig | oldconfig | olddefconfig
@@ -436,7 +441,7 @@ bench-deps:
 
 # The script replaces the shell, so that Ctrl-C reaches it.
 run: run-deps
-	+$(Q)$(sub-make) all
+	+$(Q)$(sub-make) prepare
 	@exec env RUN_DIR='$(RUN_DIR)' PORT_BASE='$(PORT_BASE)' C2S_TLS='$(C2S_TLS)' BUILD='$(B)' \
 		sh appliance/run.sh
 

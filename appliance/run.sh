@@ -136,6 +136,7 @@ until ctl --json status >"$dir/.status" 2>/dev/null && grep -q '"ready": true' "
 	[ $tries -gt 600 ] && break
 	sleep 0.1
 done
+grep -q '"tandem-sms"' "$dir/.status" 2>/dev/null && sms=yes || sms=no
 rm -f "$dir/.status"
 
 fail() {
@@ -154,6 +155,24 @@ fi
 
 # --- accounts and the card ------------------------------------------------------------------------
 
+# What this build has: the card promises nothing else.
+ctl --json link list 2>/dev/null | grep -q '"handset"' && phones=yes || phones=no
+if [ $sms = yes ]; then
+	alice_number='"+15550001"' bob_number='"+15550002"'
+else
+	alice_number=null bob_number=null
+fi
+if [ $phones = yes ]; then
+	handsets='
+  {"number": "+15550100", "behaviour": "answer"},
+  {"number": "+15550101", "behaviour": "report"},
+  {"number": "+15550102", "behaviour": "silent"},
+  {"number": "+15550103", "behaviour": "refuse"},
+  {"number": "+15550104", "behaviour": "absent"}'
+else
+	handsets=
+fi
+
 alice=$(old_password alice@localhost)
 bob=$(old_password bob@localhost)
 first=no
@@ -166,14 +185,9 @@ cat >"$dir/card.json.new" <<END
  "component": "127.0.0.1:$component",
  "control": "$state/control",
  "accounts": [
-  {"jid": "alice@localhost", "password": "$alice", "number": "+15550001"},
-  {"jid": "bob@localhost", "password": "$bob", "number": "+15550002"}],
- "handsets": [
-  {"number": "+15550100", "behaviour": "answer"},
-  {"number": "+15550101", "behaviour": "report"},
-  {"number": "+15550102", "behaviour": "silent"},
-  {"number": "+15550103", "behaviour": "refuse"},
-  {"number": "+15550104", "behaviour": "absent"}]}
+  {"jid": "alice@localhost", "password": "$alice", "number": $alice_number},
+  {"jid": "bob@localhost", "password": "$bob", "number": $bob_number}],
+ "handsets": [$handsets]}
 END
 chmod 600 "$dir/card.json.new"
 mv "$dir/card.json.new" "$dir/card.json"
@@ -182,8 +196,10 @@ mv "$dir/card.json.new" "$dir/card.json"
 account() {
 	printf '%s\n' "$2" | ctl user add "$1" --password-stdin >/dev/null 2>&1 ||
 		printf '%s\n' "$2" | ctl user password "$1" --password-stdin >/dev/null || return 1
-	ctl user number "$1" "$3" >/dev/null
+	[ $sms = no ] || ctl user number "$1" "$3" >/dev/null
 }
+# Made by a build without SMS: what is missing is made now.
+[ $sms = yes ] && [ "$(cat "$dir/accounts.made" 2>/dev/null)" = "sms=no" ] && rm "$dir/accounts.made"
 if [ ! -f "$dir/accounts.made" ]; then
 	account alice@localhost "$alice" +15550001 && account bob@localhost "$bob" +15550002 || {
 		echo "make run: the accounts could not be made; the log is $log" >&2
@@ -191,7 +207,7 @@ if [ ! -f "$dir/accounts.made" ]; then
 		wait "$pid"
 		leave 1
 	}
-	: >"$dir/accounts.made"
+	echo "sms=$sms" >"$dir/accounts.made"
 fi
 
 if [ $first = yes ]; then
@@ -199,15 +215,29 @@ if [ $first = yes ]; then
 else
 	show_alice="password in card.json" show_bob="password in card.json" use=PASSWORD
 fi
+listens() {
+	ctl --json status | grep -q ":$1\""
+}
+listens "$direct" && and_tls=", 127.0.0.1:$direct (TLS)" || and_tls=
 cat <<END
 
 Tandem is running.   Ctrl-C stops it.
 
   domain      localhost
-  clients     127.0.0.1:$c2s (STARTTLS), 127.0.0.1:$direct (TLS); the certificate is self-signed
-  components  127.0.0.1:$component (XEP-0114; tandemctl component add DOMAIN --secret-stdin)
-  accounts    alice@localhost   number +15550001   $show_alice
-              bob@localhost     number +15550002   $show_bob
+  clients     127.0.0.1:$c2s (STARTTLS)$and_tls; the certificate is self-signed
+END
+if listens "$component"; then
+	echo "  components  127.0.0.1:$component (XEP-0114; tandemctl component add DOMAIN --secret-stdin)"
+fi
+if [ $sms = yes ]; then
+	show_alice="number +15550001   $show_alice" show_bob="number +15550002   $show_bob"
+fi
+cat <<END
+  accounts    alice@localhost   $show_alice
+              bob@localhost     $show_bob
+END
+if [ $phones = yes ]; then
+	cat <<END
   phones      +15550100 reports and answers    +15550101 reports    +15550102 is silent
               +15550103 refuses                +15550104 is switched off
 
@@ -215,11 +245,27 @@ Tandem is running.   Ctrl-C stops it.
     go-sendxmpp -n -j 127.0.0.1:$c2s -u alice@localhost -p $use -l
     echo hello | go-sendxmpp -n -j 127.0.0.1:$c2s -u alice@localhost -p $use +15550100@sms.localhost
   In a client: log in as alice@localhost, write to +15550100@sms.localhost
+END
+else
+	cat <<END
+
+  Try it: bob writes to alice.
+    go-sendxmpp -n -j 127.0.0.1:$c2s -u alice@localhost -p $use -l
+  In a client: log in as bob@localhost, write to alice@localhost
+END
+fi
+cat <<END
 
   state       $bin/tandemctl --control $state/control status
+END
+if [ $sms = yes ]; then
+	cat <<END
   real SMSC   echo PASSWORD | $bin/tandemctl --control $state/control \\
                 link add carrier --host HOST --port 2775 --system-id ID --password-stdin
               ($bin/tandemctl link add --help; settings: $dir/extra.conf)
+END
+fi
+cat <<END
   log         $log
   card        $dir/card.json
 

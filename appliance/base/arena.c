@@ -158,3 +158,8 @@ bool arena_may_hold(const struct arena *a, size_t n)
 {
 	return n <= (size_t)(a->end - a->cur) || n + ALIGN <= a->cap - a->total;
 }
+
+size_t arena_memory(const struct arena *a)
+{
+	return HEAD + a->total;
+}

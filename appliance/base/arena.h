@@ -29,6 +29,8 @@ struct sl arena_dup(struct arena *a, struct sl s);
 struct sl arena_printf(struct arena *a, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Octets handed out so far. */
 size_t arena_used(const struct arena *a);
+/* Memory that it has taken from the system. */
+size_t arena_memory(const struct arena *a);
 /* False: n octets more are beyond the cap. True says nothing about memory. */
 bool arena_may_hold(const struct arena *a, size_t n);
 

@@ -62,6 +62,32 @@ static bool is_space(char c)
 	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
 }
 
+unsigned sl_distance(struct sl a, struct sl b)
+{
+	unsigned row[SL_DISTANCE_MAX + 1];
+
+	if (a.n > SL_DISTANCE_MAX || b.n > SL_DISTANCE_MAX)
+		return SL_DISTANCE_MAX;
+	for (unsigned k = 0; k <= b.n; k++)
+		row[k] = k;
+	for (unsigned i = 1; i <= a.n; i++) {
+		unsigned diagonal = row[0];
+
+		row[0] = i;
+		for (unsigned k = 1; k <= b.n; k++) {
+			unsigned best = diagonal + (a.p[i - 1] != b.p[k - 1]);
+
+			diagonal = row[k];
+			if (row[k] + 1 < best)
+				best = row[k] + 1;
+			if (row[k - 1] + 1 < best)
+				best = row[k - 1] + 1;
+			row[k] = best;
+		}
+	}
+	return row[b.n];
+}
+
 struct sl sl_trim(struct sl s)
 {
 	while (s.n && is_space(s.p[0])) {

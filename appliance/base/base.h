@@ -76,6 +76,10 @@ bool sl_ieq(struct sl a, struct sl b);
 int sl_cmp(struct sl a, struct sl b);
 /* Index of the first c at or after from, or s.n. */
 size_t sl_find(struct sl s, char c, size_t from);
+/* How many octets of a word must change, go or come to make the other (Levenshtein); a word over
+ * SL_DISTANCE_MAX octets is that far from all. For "did you mean". */
+#define SL_DISTANCE_MAX 40u
+unsigned sl_distance(struct sl a, struct sl b);
 /* Trim ASCII white space on both ends. */
 struct sl sl_trim(struct sl s);
 /* Unsigned decimal that fills the whole slice. Returns 0, E_SYNTAX, E_RANGE (> max). */

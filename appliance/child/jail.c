@@ -22,6 +22,7 @@
 
 /* What a predecessor may take to commit and exit. */
 #define LOCK_WAIT_MS 20000
+#define LOCK_TELL_MS 500
 #define LOCK_STEP_MS 20
 
 static const char *who_name(enum config_who who)
@@ -79,10 +80,22 @@ static int give_folder(const char *dir, uint32_t uid, uint32_t gid, struct err *
 	return 0;
 }
 
+/* errno with what to do about it: an ordinary user who meets what another one has left. */
+static int refused(struct err *e, const char *what, const char *path)
+{
+	if (errno != EACCES && errno != EPERM)
+		return err_errno(e, E_IO, "cannot %s %s", what, path);
+	return err_set(
+		e, E_DENIED, NULL,
+		"cannot %s %s: Permission denied: it belongs to another user; start tandemd as "
+		"that user or as root, or give it to user %u (chown -R)",
+		what, path, (unsigned)geteuid());
+}
+
 static int make_folder(const char *dir, mode_t mode, struct err *e)
 {
 	if (mkdir(dir, mode) < 0 && errno != EEXIST)
-		return err_errno(e, E_IO, "cannot make %s", dir);
+		return refused(e, "make", dir);
 	return 0;
 }
 
@@ -125,6 +138,9 @@ static int wait_lock(int fd, const char *path, struct err *e)
 				e, E_BUSY, NULL,
 				"%s is in use: does a second Tandem run with this state_dir?",
 				path);
+		if (waited_ms == LOCK_TELL_MS)
+			log_ev(LOG_L_WARN, "jail.lock.wait", KC("path", path),
+			       KI("seconds", LOCK_WAIT_MS / 1000));
 		poll(NULL, 0, LOCK_STEP_MS);
 	}
 	return 0;
@@ -140,7 +156,7 @@ int jail_lock(const struct config *cfg, enum config_who who, int *fd_r, struct e
 	snprintf(path + strlen(path), 8, "/lock");
 	fd = open(path, O_RDWR | O_CREAT, 0600);
 	if (fd < 0)
-		return err_errno(e, E_IO, "cannot open %s", path);
+		return refused(e, "open", path);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	rc = wait_lock(fd, path, e);
 	if (rc < 0)

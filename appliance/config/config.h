@@ -73,7 +73,7 @@ struct config_link { /* link "carrier-a" { } */
 	struct sl ca_file;
 	struct sl ca; /* PEM; empty: the system's */
 	uint32_t window;
-	uint32_t bind_seconds, response_seconds, enquire_link_seconds;
+	uint32_t bind_seconds, response_seconds, enquire_link_seconds, inactivity_seconds;
 	uint32_t reconnect_min_seconds, reconnect_max_seconds;
 	uint32_t throttle_seconds; /* pause after a throttling answer */
 	uint32_t rate;             /* messages a second, 0: as the SMSC likes */
@@ -148,7 +148,7 @@ struct config {
 		uint32_t server_tls; /* enum config_server_tls */
 		uint32_t streams;    /* to the core; 0: as many as it takes */
 		struct sl server_ca_file, server_ca; /* empty: its certificate is not checked */
-		struct sl default_link; /* empty: any that serves the number */
+		struct sl default_link;              /* empty: any that serves the number */
 		struct sl country_code; /* of national numbers, "49"; empty: only international ones
 					 */
 		struct sl international_prefix, national_prefix; /* "00", "0" */

@@ -83,15 +83,37 @@ static int line_with(const struct load *l, struct sl word, int reported)
 	return found;
 }
 
-static int unknown_line(const struct load *l, const char *message, int reported)
+/* ---- the tree for libconfuse ---- */
+
+static const struct section *section_of(const cfg_t *cfg)
+{
+	const struct section *s = schema_section(cfg->name);
+
+	return s ? s : schema_section("");
+}
+
+/* The word of libconfuse's "no such option 'WORD'"; otherwise empty. */
+static struct sl unknown_word(const char *message)
 {
 	static const char head[] = "no such option '";
 	struct sl name = sl_cstr(message);
 
 	if (!sl_starts(name, SL(head)))
-		return reported;
+		return SL_NULL;
 	name = sl_sub(name, sizeof(head) - 1, name.n);
-	return line_with(l, sl_sub(name, 0, sl_find(name, '\'', 0)), reported);
+	return sl_sub(name, 0, sl_find(name, '\'', 0));
+}
+
+static void say_unknown(const cfg_t *cfg, struct sl word)
+{
+	const struct section *s = section_of(cfg);
+	char hint[120];
+	struct err e;
+
+	schema_hint(s, word, hint, sizeof(hint));
+	err_set(&e, E_SYNTAX, NULL, "no such option '" SLFMT "'%s%s%s", SLARG(word),
+		*s->name ? " in " : "", s->name, hint);
+	say(loading, E_SYNTAX, line_with(loading, word, cfg->line), e.text);
 }
 
 static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
@@ -105,16 +127,10 @@ static void on_error(cfg_t *cfg, const char *fmt, va_list ap)
 #pragma GCC diagnostic pop
 	if (strstr(e.text, "'" END "'"))
 		err_set(&e, E_SYNTAX, NULL, "a section is not closed: } is missing");
-	say(loading, E_SYNTAX, cfg ? unknown_line(loading, e.text, cfg->line) : 0, e.text);
-}
-
-/* ---- the tree for libconfuse ---- */
-
-static const struct section *section_of(const cfg_t *cfg)
-{
-	const struct section *s = schema_section(cfg->name);
-
-	return s ? s : schema_section("");
+	if (cfg && unknown_word(e.text).n)
+		say_unknown(cfg, unknown_word(e.text));
+	else
+		say(loading, E_SYNTAX, cfg ? cfg->line : 0, e.text);
 }
 
 static void key_of(const cfg_t *cfg, const char *opt, char key[WHERE_MAX])
@@ -158,12 +174,16 @@ static int on_value(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result)
 	const json_t *before = json_object_get(loading->lines, key);
 	/* The value has its place already when this is called: the first of a list is number 1. */
 	if (before && (o->kind != OPT_LIST || cfg_opt_size(opt) <= 1)) {
-		snprintf(twice, sizeof(twice), "is set twice, first in line %d",
-			 (int)json_integer_value(before));
+		int first = (int)json_integer_value(before);
+		if (first >= line) /* this line was what libconfuse looked at then */
+			first = line_with(loading, sl_cstr(opt->name), line - 1);
+		snprintf(twice, sizeof(twice), "is set twice, first in line %d", first);
 		return refuse_value(line, key, twice);
 	}
 	if (set_line(key, line) < 0)
 		return refuse_value(line, key, "out of memory, or not UTF-8");
+	if (strchr(value, '\n'))
+		return refuse_value(line, key, "goes on in the next line: is a \" missing?");
 	if (schema_check_value(o, sl_cstr(value), &why) < 0)
 		return refuse_value(line, key, why.text);
 	return 0;
@@ -273,6 +293,11 @@ static int read_content(struct load *l, const char *path, const struct opt *file
 	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 	int rc;
 
+	if (fd < 0 && errno == ENOENT && !content->secret)
+		return err_set(l->e, E_NOTFOUND, NULL,
+			       "cannot read %s: No such file or directory; to try things out: "
+			       "tandemctl certificate self-signed",
+			       path);
 	if (fd < 0)
 		return err_errno(l->e, E_NOTFOUND, "cannot read %s", path);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -505,16 +530,42 @@ static int read_text(FILE *f, const char *path, struct buf *b, struct err *e)
 	return 0;
 }
 
+/* Plain files only: tandemd, which reads it again at each reload, would wait for what a FIFO's
+ * other end has to say. */
+static int open_text(const char *path, FILE **f_r, struct err *e)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	struct stat st;
+	int rc = 0;
+
+	if (fd < 0 && errno == ENOENT)
+		return err_set(e, E_NOTFOUND, NULL,
+			       "cannot read %s: No such file or directory; tandemctl config sample "
+			       "prints one to begin with",
+			       path);
+	if (fd < 0)
+		return err_errno(e, E_NOTFOUND, "cannot read %s", path);
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	if (fstat(fd, &st) < 0)
+		rc = err_errno(e, E_IO, "cannot read %s", path);
+	else if (!S_ISREG(st.st_mode))
+		rc = err_set(e, E_IO, NULL, "cannot read %s: not a plain file", path);
+	else if (!(*f_r = fdopen(fd, "r")))
+		rc = err_errno(e, E_NOMEM, "cannot read %s", path);
+	if (rc < 0)
+		close(fd);
+	return rc;
+}
+
 int config_load(const char *path, const struct config **c_r, struct err *e)
 {
 	struct sl dir = sl_cstr(path);
-	FILE *f = fopen(path, "r");
+	FILE *f = NULL;
 	struct buf b;
-	int rc;
+	int rc = open_text(path, &f, e);
 
-	if (!f)
-		return err_errno(e, E_NOTFOUND, "cannot read %s", path);
-	fcntl(fileno(f), F_SETFD, FD_CLOEXEC);
+	if (rc < 0)
+		return rc;
 	while (dir.n && dir.p[dir.n - 1] != '/')
 		dir.n--;
 	buf_init(&b, TEXT_MAX);

@@ -256,8 +256,7 @@ static const struct opt components_opts[] = {
 	      "all that connect use STARTTLS (version='1.0' streams, as our translators do)."),
 	LIST_("listen_tls", TOP(components.listen_tls), "", 16, check_address, CORE, true,
 	      "The same with TLS from the first octet."),
-	ENUM_("tls", TOP(components.tls), CONFIG_COMPONENT_TLS_REQUIRED, component_tls, CORE,
-	      false,
+	ENUM_("tls", TOP(components.tls), CONFIG_COMPONENT_TLS_REQUIRED, component_tls, CORE, false,
 	      "Of version='1.0' streams at listen. optional lets them log in without TLS; off:\n"
 	      "none is offered, and XEP-0114 alone is spoken, for libraries that say\n"
 	      "version='1.0' and cannot stand stream features."),
@@ -293,7 +292,7 @@ static const struct opt limits_opts[] = {
 	UINT_("unauthenticated_seconds", TOP(limits.unauthenticated_seconds), 60, 5, 3600, CORE,
 	      false, "Time for TLS and login."),
 	UINT_("auth_failures", TOP(limits.auth_failures), 5, 1, 100, CORE, false,
-	      "Failed logins before the connection is closed."),
+	      "Failed or aborted logins before the connection is closed."),
 	UINT_("stanzas_per_second", TOP(limits.stanzas_per_second), 500, 0, 1000000, CORE, false,
 	      "Of one session, in the long run; 0: no limit. Above it, we read more slowly. "
 	      "Elements of XEP-0198 count as stanzas."),
@@ -416,6 +415,8 @@ static const struct opt link_opts[] = {
 	      "Time for an answer; then the outcome is unknown and the message is sent again."),
 	UINT_("enquire_link_seconds", LINK(enquire_link_seconds), 30, 1, 3600, SMS, false,
 	      "Silence after which we ask whether the other side is there."),
+	UINT_("inactivity_seconds", LINK(inactivity_seconds), 0, 0, 86400, SMS, false,
+	      "The link is made anew when nothing at all was received for so long; 0: never."),
 	UINT_("reconnect_min_seconds", LINK(reconnect_min_seconds), 1, 1, 3600, SMS, false,
 	      "Pause before a new connection; doubled each time, with some chance in it."),
 	UINT_("reconnect_max_seconds", LINK(reconnect_max_seconds), 60, 1, 3600, SMS, false,
@@ -659,7 +660,9 @@ json_t *config_option_json(const char *section, const char *key, struct sl text,
 	json_t *v;
 
 	if (!o || o->kind == OPT_FILE) {
-		err_set(e, E_NOTFOUND, NULL, "there is no option %.60s", key);
+		const char *near = s ? schema_nearest(s, sl_cstr(key)) : NULL;
+		err_set(e, E_NOTFOUND, NULL, "there is no option %s%s%s", key,
+			near ? "; did you mean " : "", near ? near : "");
 		return NULL;
 	}
 	if (o->kind == OPT_LIST)

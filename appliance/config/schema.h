@@ -63,6 +63,10 @@ int schema_enum(const struct opt *o, struct sl v, uint32_t *v_r, struct err *e);
 int schema_check_value(const struct opt *o, struct sl v, struct err *e);
 /* NULL: not UTF-8, or out of memory. v has passed schema_check_value; not for lists. */
 json_t *schema_value_json(const struct opt *o, struct sl v);
+/* The option of s, or the section at the top, that is nearly called so; NULL: none is. */
+const char *schema_nearest(const struct section *s, struct sl word);
+/* dst: "; did you mean ...?" for a word that is no option of s, or "". */
+void schema_hint(const struct section *s, struct sl word, char *dst, size_t cap);
 
 /* Build from a document. where: the key that an error is about, "section.key" or
  * "section[title].key". */

@@ -10,6 +10,13 @@
 
 #include "appliance/child/frame.h"
 
+static const char *unreachable_hint(int why)
+{
+	if (why == EACCES || why == EPERM)
+		return "; its owner may, and the group that control_group names";
+	return "; is it running, and is that the socket (--control PATH)?";
+}
+
 int client_open(struct client *c, const char *path, struct err *e)
 {
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
@@ -24,9 +31,10 @@ int client_open(struct client *c, const char *path, struct err *e)
 		return err_errno(e, E_CLOSED, "socket");
 	fcntl(c->fd, F_SETFD, FD_CLOEXEC);
 	if (connect(c->fd, (struct sockaddr *)&un, sizeof(un)) < 0) {
-		int rc = err_errno(e, E_CLOSED, "cannot reach tandemd at %s", path);
+		err_set(e, E_CLOSED, NULL, "cannot reach tandemd at %s: %s%s", path,
+			strerror(errno), unreachable_hint(errno));
 		client_close(c);
-		return rc;
+		return E_CLOSED;
 	}
 	return 0;
 }

@@ -113,9 +113,10 @@ void cmdline_document(FILE *out)
 	}
 }
 
-static int bad_usage(const char *what, const char *arg)
+static int bad_usage(const struct ctl *c, const char *what, const char *arg)
 {
-	fprintf(stderr, "tandemctl: %s%s\nTry: tandemctl --help\n", what, arg);
+	fprintf(stderr, "tandemctl: %s%s\nTry: tandemctl %s%s--help\n", what, arg,
+		c->cmd ? c->cmd->name : "", c->cmd ? " " : "");
 	return EXIT_USAGE + 1;
 }
 
@@ -147,9 +148,9 @@ static int set_arg(struct ctl *c, const struct command_arg *a, const char *text)
 	json_t *old = json_object_get(c->args, a->name), *v = value_of(a, text);
 
 	if (!v)
-		return bad_usage(a->kind == CHILD_UINT ? "not a number, or too large: "
-						       : "not UTF-8: ",
-				 text);
+		return bad_usage(
+			c, a->kind == CHILD_UINT ? "not a number, or too large: " : "not UTF-8: ",
+			text);
 	if (a->kind == CHILD_ARRAY && old) {
 		json_array_extend(old, v);
 		json_decref(v);
@@ -191,7 +192,7 @@ static int set_setting(struct ctl *c, const char *name, const char *text)
 	json_t *v = config_option_json("link", name, sl_cstr(text), &e);
 
 	if (!v)
-		return bad_usage(e.text, "");
+		return bad_usage(c, e.text, "");
 	json_object_set_new(c->args, name, v);
 	return 0;
 }
@@ -203,10 +204,11 @@ static int parse_option(struct ctl *c, const char *word, const char *next)
 	const struct command_arg *a;
 
 	if (option_name(word, name, sizeof(name)) < 0)
-		return -bad_usage("unknown option ", word);
+		return -bad_usage(c, "unknown option ", word);
 	for (a = c->cmd->arg; a->name; a++)
 		if (a->cli == CLI_SECRET && strcmp(a->name, name) == 0)
 			return -bad_usage(
+				c,
 				"a secret is not for the command line, where everyone can "
 				"read it: --",
 				strcmp(name, "secret") == 0 ? "secret-stdin" : "password-stdin");
@@ -218,9 +220,9 @@ static int parse_option(struct ctl *c, const char *word, const char *next)
 	if (a && a->cli == CLI_FLAG)
 		return set_arg(c, a, "") ? -(EXIT_USAGE + 1) : 1;
 	if (!a && !c->cmd->more_args)
-		return -bad_usage("unknown option ", word);
+		return -bad_usage(c, "unknown option ", word);
 	if (!next)
-		return -bad_usage("a value is missing behind ", word);
+		return -bad_usage(c, "a value is missing behind ", word);
 	int rc = a ? set_arg(c, a, next) : set_setting(c, name, next);
 	return rc ? -rc : 2;
 }
@@ -262,7 +264,7 @@ static int parse_args(struct ctl *c, int argc, char **argv)
 		} else {
 			const struct command_arg *a = positional(c->cmd, npos++);
 			if (!a)
-				return bad_usage("one argument too many: ", argv[i]);
+				return bad_usage(c, "one argument too many: ", argv[i]);
 			int rc = set_arg(c, a, argv[i++]);
 			if (rc)
 				return rc;
@@ -271,6 +273,8 @@ static int parse_args(struct ctl *c, int argc, char **argv)
 	for (const struct command_arg *a = c->cmd->arg; a->name; a++)
 		if (a->required && (a->cli == CLI_POSITIONAL || a->cli == CLI_OPTION) &&
 		    !json_object_get(c->args, a->name)) {
+			fprintf(stderr, "tandemctl: %s%s is missing\n",
+				a->cli == CLI_OPTION ? "--" : "", a->name);
 			cmdline_help_command(stderr, c->cmd);
 			return EXIT_USAGE + 1;
 		}
@@ -292,18 +296,43 @@ static int find_command(struct ctl *c, int argc, char **argv)
 	return c->cmd ? 1 : 0;
 }
 
-/* "user --help": the commands of that group. */
-static int group_help(const char *word)
+/* The commands of a group ("user"); false: there is no such group. */
+static bool group_help(FILE *out, const char *word)
 {
 	size_t n = strlen(word);
 	bool any = false;
 
 	for (size_t i = 0; i < commands_n; i++)
 		if (strncmp(commands[i].name, word, n) == 0 && commands[i].name[n] == ' ') {
-			usage_line(stdout, &commands[i]);
+			usage_line(out, &commands[i]);
 			any = true;
 		}
-	return any ? EXIT_DONE + 1 : bad_usage("unknown command ", word);
+	return any;
+}
+
+static int unknown_command(const struct ctl *c, int argc, char **argv)
+{
+	char typed[100], text[200];
+	const char *best = NULL;
+	unsigned away = SL_DISTANCE_MAX;
+
+	if (group_help(argc > 1 && strcmp(argv[1], "--help") == 0 ? stdout : stderr, argv[0]))
+		return argc > 1 && strcmp(argv[1], "--help") == 0 ? EXIT_DONE + 1 : EXIT_USAGE + 1;
+	for (size_t i = 0; i < commands_n; i++) {
+		bool two = strchr(commands[i].name, ' ') && argc > 1;
+		unsigned d;
+
+		snprintf(typed, sizeof(typed), "%.40s%s%.40s", argv[0], two ? " " : "",
+			 two ? argv[1] : "");
+		d = sl_distance(sl_cstr(typed), sl_cstr(commands[i].name));
+		if (d < away && d <= strlen(typed) / 3) {
+			away = d;
+			best = commands[i].name;
+		}
+	}
+	snprintf(text, sizeof(text), "unknown command %.80s%s%s", argv[0],
+		 best ? "; did you mean " : "", best ? best : "");
+	return bad_usage(c, text, "");
 }
 
 int cmdline_parse(struct ctl *c, int argc, char **argv)
@@ -325,7 +354,7 @@ int cmdline_parse(struct ctl *c, int argc, char **argv)
 			puts("tandemctl " TANDEM_VERSION);
 			return EXIT_DONE + 1;
 		} else {
-			return bad_usage("unknown option ", argv[i]);
+			return bad_usage(c, "unknown option ", argv[i]);
 		}
 	}
 	if (i == argc) {
@@ -333,9 +362,7 @@ int cmdline_parse(struct ctl *c, int argc, char **argv)
 		return EXIT_USAGE + 1;
 	}
 	used = find_command(c, argc - i, argv + i);
-	if (used == 0 && i + 1 < argc && strcmp(argv[i + 1], "--help") == 0)
-		return group_help(argv[i]);
 	if (used == 0)
-		return bad_usage("unknown command ", argv[i]);
+		return unknown_command(c, argc - i, argv + i);
 	return parse_args(c, argc - i - used, argv + i + used);
 }

@@ -13,6 +13,37 @@ static const char *arg(const struct ctl *c, const char *name)
 	return json_string_value(json_object_get(c->args, name));
 }
 
+/* What tandem-core would find: a key that does not fit is refused, an old certificate is not. */
+static int check_certificate(const struct config_host *h, struct err *e)
+{
+	struct tls_ctx *t = NULL;
+	struct err why = { 0, NULL, "" };
+	int rc = tls_ctx_server(h->certificate, h->key, NULL, &t, &why);
+
+	if (rc < 0)
+		return err_set(e, rc, NULL, "host[" SLFMT "]: " SLFMT ", " SLFMT ": %s",
+			       SLARG(h->name), SLARG(h->certificate_file), SLARG(h->key_file),
+			       why.text);
+	if (tls_ctx_valid_s(t) < 0)
+		fprintf(stderr,
+			"tandemctl: host[" SLFMT "]: " SLFMT
+			" has expired: clients refuse such a certificate\n",
+			SLARG(h->name), SLARG(h->certificate_file));
+	tls_ctx_unref(&t);
+	return 0;
+}
+
+static int check_certificates(const struct config *cfg, struct err *e)
+{
+	int rc = 0;
+
+	tls_init();
+	for (uint32_t i = 0; i < cfg->nhost && rc == 0; i++)
+		if (cfg->host[i].certificate.n)
+			rc = check_certificate(&cfg->host[i], e);
+	return rc;
+}
+
 static int config_check(struct ctl *c)
 {
 	const char *path = arg(c, "file") ? arg(c, "file") : "/etc/tandem/tandem.conf";
@@ -21,6 +52,10 @@ static int config_check(struct ctl *c)
 
 	if (config_load(path, &cfg, &e) < 0)
 		return ctl_complain(c, EXIT_REFUSED, &e);
+	if (check_certificates(cfg, &e) < 0) {
+		config_unref(&cfg);
+		return ctl_complain(c, EXIT_REFUSED, &e);
+	}
 	if (c->json)
 		printf("{\"file\": \"ok\", \"hosts\": %u, \"links\": %u}\n", cfg->nhost,
 		       cfg->nlink);

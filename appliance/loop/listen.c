@@ -103,8 +103,13 @@ int listen_open_tcp(const char *addr, uint16_t port, int backlog, int *fd_r, str
 	if (fd < 0 && errno == EADDRINUSE)
 		return err_set(e, E_EXISTS, NULL, "cannot listen on %s: in use by another program",
 			       text);
+	if (fd < 0 && errno == EACCES)
+		return err_set(
+			e, E_DENIED, NULL,
+			"cannot listen on %s: Permission denied: a port below 1024 needs root",
+			text);
 	if (fd < 0)
-		return err_errno(e, errno == EACCES ? E_DENIED : E_IO, "cannot listen on %s", text);
+		return err_errno(e, E_IO, "cannot listen on %s", text);
 	*fd_r = fd;
 	return 0;
 }

@@ -267,6 +267,16 @@ int tls_ctx_server(struct sl cert_pem, struct sl key_pem, const char *alpn, stru
 	return 0;
 }
 
+int64_t tls_ctx_valid_s(const struct tls_ctx *t)
+{
+	const X509 *x = SSL_CTX_get0_certificate(t->ctx);
+	int days = 0, seconds = 0;
+
+	if (!x || ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(x)) != 1)
+		return 0;
+	return (int64_t)days * 86400 + seconds;
+}
+
 /* Read at once, as the folder that OpenSSL would look into later may be outside our chroot by then.
  */
 static int load_system_trust(SSL_CTX *ctx, struct err *e)

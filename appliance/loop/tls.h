@@ -30,6 +30,9 @@ int tls_ctx_client(struct sl ca_pem, bool verify, struct sl cert_pem, struct sl 
 /* A client that names this host in its handshake (SNI, RFC 6066) gets host's certificate instead of
  * t's. A reference to host is taken. Before t is used. E_NOMEM. */
 int tls_ctx_add_host(struct tls_ctx *t, struct sl name, struct tls_ctx *host);
+/* Seconds from now to the end of the context's own certificate; negative: it has passed. 0: none.
+ */
+int64_t tls_ctx_valid_s(const struct tls_ctx *t);
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *t);
 void tls_ctx_unref(struct tls_ctx **t);
 

@@ -253,8 +253,11 @@ struct store_mail_load { /* rows of owner with id > after, ascending */
 	struct sl owner;
 	uint64_t after;
 	unsigned limit;
+	size_t octets; /* of stanzas; the row with which they are reached is the last; 0: no limit
+			*/
 	struct store_mail_row *row_r;
 	unsigned n_r;
+	bool more_r; /* a limit was reached: there may be more */
 };
 struct store_mail_count {
 	struct store_op op;
@@ -352,9 +355,10 @@ struct store_number_del { /* by number, or all numbers of a JID */
 };
 struct store_number_list {
 	struct store_op op;
-	struct sl after; /* by number, ascending */
+	uint64_t after; /* by age, the oldest first; 0: from the start */
 	unsigned limit;
 	struct store_number_row {
+		uint64_t age; /* grows with each new number; one that is put again keeps it */
 		struct sl number, jid, link;
 	} * row_r;
 	unsigned n_r;
@@ -425,6 +429,7 @@ struct store_queue_move { /* set state, link, attempts, not_before, ambiguous, e
 	struct store_op op;
 	uint64_t id;
 	uint8_t state, attempts;
+	uint8_t parts; /* 0: as they are; else it is cut into so many now */
 	bool ambiguous;
 	uint64_t not_before_ms, changed_ms;
 	struct sl link, error;
@@ -535,7 +540,7 @@ struct store_frag_join { /* these are in a message now; others of the group are 
 struct store_frag_purge { /* forget what was joined before */
 	struct store_op op;
 	uint64_t before_ms;
-	unsigned limit;
+	unsigned limit, n_r;
 };
 
 #endif

@@ -146,7 +146,7 @@ void job_event(struct job *j, json_t *event)
 
 struct process *supervisor_process(struct supervisor *s, enum config_who who)
 {
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+	for (int i = 0; i < s->nprocesses; i++)
 		if (s->process[i].who == who)
 			return &s->process[i];
 	return NULL;
@@ -156,10 +156,14 @@ int job_ask(struct job *j, enum config_who who, const char *command, json_t *arg
 	    void (*done)(void *, const json_t *, const struct err *))
 {
 	struct err why = { 0, NULL, "" };
+	struct process *p = supervisor_process(j->s, who);
 
-	if (process_ask(supervisor_process(j->s, who), command, args, j->cmd->wait_ms, done, NULL,
-			j, &why))
+	if (!p) {
+		json_decref(args);
+		err_set(&why, E_UNSUPPORTED, NULL, "this build has no SMS translator");
+	} else if (process_ask(p, command, args, j->cmd->wait_ms, done, NULL, j, &why)) {
 		return 0;
+	}
 	done(j, NULL, &why);
 	return why.code;
 }
@@ -251,10 +255,10 @@ static void on_request(struct control_conn *cc, json_t *msg, const char *name)
 		return;
 	}
 	LIST_FOREACH(n, next, &cc->jobs)
-	if (LIST_ENTRY(n, struct job, node)->id == id) {
-		refuse_request(cc, id, E_EXISTS, "this id is in use", "");
-		return;
-	}
+		if (LIST_ENTRY(n, struct job, node)->id == id) {
+			refuse_request(cc, id, E_EXISTS, "this id is in use", "");
+			return;
+		}
 	j = cc->njobs < JOBS_MAX ? job_new(cc, msg, cmd) : NULL;
 	if (!j) {
 		refuse_request(cc, id, E_LIMIT, "too many open requests", "");
@@ -266,8 +270,7 @@ static void on_request(struct control_conn *cc, json_t *msg, const char *name)
 
 static void on_cancel(struct control_conn *cc, uint64_t id)
 {
-	LIST_FOREACH(n, next, &cc->jobs)
-	{
+	LIST_FOREACH(n, next, &cc->jobs) {
 		struct job *j = LIST_ENTRY(n, struct job, node);
 		if (j->id == id) {
 			job_cancel(j);
@@ -400,12 +403,18 @@ int control_open(struct supervisor *s, struct err *e)
 {
 	const char *path = s->cfg->control_socket.p, *group = s->cfg->control_group.p;
 	const struct group *gr = *group ? getgrnam(group) : NULL;
+	struct err why = { 0, NULL, "" };
 	int rc;
 
 	if (*group && !gr)
 		return err_set(e, E_NOTFOUND, NULL, "control_group: there is no group %s", group);
 	make_folder(path);
-	rc = listener_new_unix(s->loop, path, gr ? 0660 : 0600, on_accept, s, &s->listener, e);
+	rc = listener_new_unix(s->loop, path, gr ? 0660 : 0600, on_accept, s, &s->listener, &why);
+	if (rc < 0)
+		err_set(e, rc, why.clause, "%s%s", why.text,
+			rc == E_EXISTS ? ": a tandemd with this control_socket; see it with "
+					 "tandemctl status, end it with tandemctl stop"
+				       : "");
 	if (rc == 0 && gr && chown(path, (uid_t)-1, gr->gr_gid) < 0)
 		rc = err_errno(e, E_IO, "cannot give %.100s to group %.40s", path, group);
 	return rc;
@@ -418,7 +427,7 @@ void control_close(struct supervisor *s)
 	listener_free(&s->listener);
 	unlink(s->cfg->control_socket.p);
 	LIST_FOREACH(n, next, &s->conns)
-	conn_close(LIST_ENTRY(n, struct control_conn, node)->conn, 500);
+		conn_close(LIST_ENTRY(n, struct control_conn, node)->conn, 500);
 	while (!list_empty(&s->conns))
 		loop_turn(s->loop, 50);
 }

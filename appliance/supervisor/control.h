@@ -32,6 +32,7 @@ void job_fail_done(struct job *j, const struct err *why, json_t *done_take, cons
 /* {"event": ...}; the event is stolen. */
 void job_event(struct job *j, json_t *event_take);
 
+/* NULL: not in this build. */
 struct process *supervisor_process(struct supervisor *s, enum config_who who);
 /* Ask one child for a job; on failure to ask the job has failed and is gone (< 0). */
 int job_ask(struct job *j, enum config_who who, const char *command, json_t *args_take,

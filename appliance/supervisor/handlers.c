@@ -75,11 +75,11 @@ static void user_add(struct job *j)
 		return;
 	}
 	/* Do not make half of it when the other half is not possible anyway. */
-	if (json_object_get(j->args, "number") &&
-	    !process_ready(supervisor_process(j->s, CONFIG_SMS))) {
-		job_fail(j, E_CLOSED,
-			 "tandem-sms is not running: no account was made, because its "
-			 "number could not be set");
+	struct process *sms = supervisor_process(j->s, CONFIG_SMS);
+	if (json_object_get(j->args, "number") && !(sms && process_ready(sms))) {
+		job_fail(j, sms ? E_CLOSED : E_UNSUPPORTED,
+			 "%s: no account was made, because its number could not be set",
+			 sms ? "tandem-sms is not running" : "this build has no SMS translator");
 		return;
 	}
 	job_ask(j, CONFIG_CORE, "user.add", PICK(j->args, "jid", "password", "verifiers"),
@@ -119,6 +119,11 @@ static void user_numbers_cleared(void *arg, const json_t *result, const struct e
 
 static void user_delete(struct job *j)
 {
+	if (!supervisor_process(j->s, CONFIG_SMS)) { /* so there are no numbers */
+		j->acc = json_pack("{s:i}", "numbers", 0);
+		job_ask(j, CONFIG_CORE, "user.delete", PICK(j->args, "jid"), user_deleted);
+		return;
+	}
 	job_ask(j, CONFIG_SMS, "number.clear", PICK(j->args, "jid"), user_numbers_cleared);
 }
 
@@ -315,7 +320,7 @@ static json_t *status_json(struct supervisor *s)
 	json_t *processes = json_array(), *restart = json_object(), *hosts = json_array();
 	bool ready = true;
 
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++) {
+	for (int i = 0; i < s->nprocesses; i++) {
 		struct process *p = &s->process[i];
 		ready = ready && process_ready(p);
 		json_array_append_new(processes, process_json(p));
@@ -366,7 +371,7 @@ static void fan_out(struct job *j, const char *command, const json_t *args, uint
 {
 	struct err why;
 
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++) {
+	for (int i = 0; i < j->s->nprocesses; i++) {
 		struct process *p = &j->s->process[i];
 		struct part *part;
 		if (!process_ready(p) || !process_wanted(j, p->short_name, p->name))
@@ -398,7 +403,7 @@ static bool check_process(struct job *j)
 {
 	bool known = process_wanted(j, "tandemd", "tandemd");
 
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+	for (int i = 0; i < j->s->nprocesses; i++)
 		known = known ||
 			process_wanted(j, j->s->process[i].short_name, j->s->process[i].name);
 	if (!known)
@@ -532,7 +537,7 @@ static void trace_done_1(void *arg, const json_t *result, const struct err *why)
 
 static void trace_cancel(struct job *j)
 {
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+	for (int i = 0; i < j->s->nprocesses; i++)
 		if (j->ask[i])
 			ask_cancel(j->ask[i]);
 }
@@ -554,7 +559,7 @@ static void trace(struct job *j)
 
 	j->acc = json_object();
 	j->on_cancel = trace_cancel;
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++) {
+	for (int i = 0; i < j->s->nprocesses; i++) {
 		json_t *args = json_pack("{s:s,s:I}", is_number(who) ? "number" : "jid", who,
 					 "seconds", n);
 		j->ask[i] = process_ask(&j->s->process[i], "trace", args,
@@ -590,7 +595,7 @@ static void reload(struct job *j)
 
 static void restart(struct job *j)
 {
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++) {
+	for (int i = 0; i < j->s->nprocesses; i++) {
 		struct process *p = &j->s->process[i];
 		if (!process_wanted(j, p->short_name, p->name))
 			continue;

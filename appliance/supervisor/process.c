@@ -365,7 +365,8 @@ static char **clean_environment(char **space, size_t max)
 	static const char *const keep[] = {
 		"PATH=",         "TZ=",           "LANG=",         "LC_",
 		"LD_",           "TANDEM_",       "ASAN_OPTIONS=", "UBSAN_OPTIONS=",
-		"LSAN_OPTIONS=", "TSAN_OPTIONS=", "SASL_",         "OPENSSL_"
+		"LSAN_OPTIONS=", "TSAN_OPTIONS=", "SASL_",         "OPENSSL_",
+		"GLIBC_TUNABLES="
 	};
 	size_t n = 0;
 

@@ -16,9 +16,11 @@
 static const struct {
 	const char *name;
 	enum config_who who;
-} programs[SUPERVISOR_PROCESSES] = {
+} programs[] = {
 	{ "tandem-core", CONFIG_CORE },
+#ifdef CONFIG_TRANSLATOR_SMS
 	{ "tandem-sms", CONFIG_SMS },
+#endif
 };
 
 /* ---- the end ---- */
@@ -30,7 +32,7 @@ static void end_loop(struct loop_task *t)
 
 void supervisor_process_gone(struct supervisor *s)
 {
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+	for (int i = 0; i < s->nprocesses; i++)
 		if (!process_gone(&s->process[i]))
 			return;
 	/* A task: answers that wait for the end of the turn are still written. */
@@ -43,14 +45,14 @@ void supervisor_stop(struct supervisor *s)
 		return;
 	s->stopping = true;
 	log_ev(LOG_L_NOTICE, "tandemd.stopping");
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+	for (int i = 0; i < s->nprocesses; i++)
 		process_stop(&s->process[i]);
 }
 
 void supervisor_process_ready(struct supervisor *s, struct process *p)
 {
 	UNUSED(p);
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+	for (int i = 0; i < s->nprocesses; i++)
 		if (!process_ready(&s->process[i]))
 			return;
 	log_ev(LOG_L_NOTICE, "tandemd.ready", KU("after_ms", loop_now_ms(s->loop) - s->started_ms));
@@ -188,7 +190,7 @@ int supervisor_reload(struct supervisor *s, void (*done)(void *arg, struct reloa
 	s->count.reloads++;
 	log_set_level((enum log_level)now->log_level);
 	config_compare(s->first_cfg, now, CONFIG_TANDEMD, add_own, all);
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+	for (int i = 0; i < s->nprocesses; i++)
 		reload_process(all, &s->process[i]);
 	reload_end_part(all);
 	return 0;
@@ -208,7 +210,7 @@ static void reap(struct supervisor *s)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-		for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+		for (int i = 0; i < s->nprocesses; i++)
 			if (s->process[i].pid == pid)
 				process_reaped(&s->process[i], status);
 }
@@ -269,9 +271,10 @@ static int start(struct supervisor *s, struct err *e)
 	if (rc < 0)
 		return rc;
 	s->started_ms = loop_now_ms(s->loop);
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+	s->nprocesses = (int)ARRAY_LEN(programs);
+	for (int i = 0; i < s->nprocesses; i++)
 		process_init(&s->process[i], s, programs[i].name, programs[i].who);
-	for (int i = 0; i < SUPERVISOR_PROCESSES; i++)
+	for (int i = 0; i < s->nprocesses; i++)
 		process_start(&s->process[i]);
 	return 0;
 }
@@ -280,7 +283,7 @@ static void finish(struct supervisor *s)
 {
 	if (s->loop) {
 		control_close(s);
-		for (int i = 0; i < SUPERVISOR_PROCESSES && s->process[i].name; i++)
+		for (int i = 0; i < s->nprocesses; i++)
 			process_free(&s->process[i]);
 		signals_close(&s->signals);
 		loop_task_clear(&s->end_task);

@@ -10,7 +10,7 @@
 #include "appliance/child/signals.h"
 #include "appliance/supervisor/process.h"
 
-#define SUPERVISOR_PROCESSES 2
+#define SUPERVISOR_PROCESSES 2 /* at most; a build without translators has fewer */
 
 struct supervisor_options {
 	const char *config_path;
@@ -27,6 +27,7 @@ struct supervisor {
 	struct loop *loop;
 	struct signals signals;
 	struct process process[SUPERVISOR_PROCESSES];
+	int nprocesses;
 	struct listener *listener;
 	struct list conns; /* control connections */
 	unsigned nconns;

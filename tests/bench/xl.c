@@ -348,30 +348,48 @@ static void input(struct xl_conn *c)
 		if (!n)
 			return;
 		elements(c, scratch, have + n);
-		if (c->state == XL_CLOSED || (!c->ssl && have + n < sizeof scratch))
+		/* SSL_read would complete a handshake that has just begun, unnoticed. */
+		if (c->state == XL_CLOSED || c->state == XL_HANDSHAKE ||
+		    (!c->ssl && have + n < sizeof scratch))
 			return;
 	}
 }
 
+/* Nothing moves: which connections are not in, and where do they stand? */
+static void __attribute__((noreturn))
+stuck(struct xl_conn *const *conn, unsigned opened, unsigned in, unsigned n)
+{
+	for (unsigned i = 0; i < opened; i++)
+		if (conn[i]->state < XL_READY)
+			fprintf(stderr,
+				"xmppload: connection %u (user %u), state %d: %zu octets read, %zu to write\n",
+				conn[i]->index, conn[i]->user, conn[i]->state, conn[i]->nin,
+				conn[i]->nout);
+	xl_die("no login in 30 s; %u of %u are in", in, n);
+}
+
 void xl_open(unsigned n, const struct xl_ops *ops, struct xl_conn **conn_r)
 {
+	struct xl_conn **conn = conn_r ? conn_r : calloc(n, sizeof(struct xl_conn *));
 	unsigned before = xl_nready, opened = 0;
 	uint64_t moved = xl_now_ns();
+	if (!conn)
+		xl_die("out of memory");
 	for (unsigned last = 0; xl_nready - before < n;) {
 		while (opened < n && opened - (xl_nready - before) < xl_opt.parallel) {
 			struct xl_conn *c =
 				xl_connect(opened, xl_opt.first_user + opened, ops, NULL);
-			if (conn_r)
-				conn_r[opened] = c;
-			opened++;
+			conn[opened++] = c;
 		}
 		xl_turn(1000);
 		if (xl_nready != last)
 			moved = xl_now_ns();
 		last = xl_nready;
 		if (xl_now_ns() - moved > 30000000000u)
-			xl_die("no login in 30 s; %u of %u are in", xl_nready - before, n);
+			stuck(conn, opened, xl_nready - before, n);
 	}
+	if (!conn_r)
+		free(conn);
 }
 
 void xl_watch(int fd, void (*on_input)(int fd))

@@ -39,6 +39,7 @@ PASSWORD = "crash-test"
 SENDERS = ["s%d" % i for i in range(4)]
 OFFLINE = ["away0", "away1"]
 NUMBERS = ["+1555010%04d" % i for i in range(6)]
+MESSAGES_A_KILL = 80        # of one sender: a slow machine has as much to account for as a fast one
 BREAK_WINDOW_S = 15.0       # received so shortly before its stream broke: the server may not know it
 
 
@@ -245,8 +246,9 @@ class ProsodyWorld(World):
 # --- the run --------------------------------------------------------------------------------------
 
 class Run:
-    def __init__(self, world, seconds, rng, pause=(0.3, 1.5)):
-        self.world, self.seconds, self.rng, self.pause = world, seconds, rng, pause
+    def __init__(self, world, kills, rng, pause=(0.3, 1.5)):
+        self.world, self.kills, self.rng, self.pause = world, kills, rng, pause
+        self.killed = 0
         self.counters = collections.Counter()
         self.clients, self.offline = {}, {}
         self.sent = {}              # key -> True when it carries an origin-id
@@ -276,10 +278,12 @@ class Run:
             to, body.replace(">", ":"), body.replace(">", "&gt;"), origin if with_origin else ""))
 
     async def send_all(self, client):
+        n = 0
         while not self.over:
-            if len(client.unacked) < 60:
+            if len(client.unacked) < 60 and n < MESSAGES_A_KILL * (self.killed + 1):
                 for _ in range(self.rng.randint(1, 4)):
                     self.send_one(client)
+                    n += 1
             await asyncio.sleep(self.rng.uniform(0.01, 0.05))
 
     async def network_sends(self):
@@ -296,16 +300,17 @@ class Run:
             await asyncio.sleep(self.rng.uniform(0.02, 0.1))
 
     async def kill_all(self):
-        loop, end = asyncio.get_running_loop(), time.monotonic() + self.seconds
+        loop = asyncio.get_running_loop()
         targets = self.world.targets()
-        while time.monotonic() < end:
+        while self.killed < self.kills:
             await asyncio.sleep(self.rng.uniform(*self.pause))
             what = self.rng.choices(list(targets), list(targets.values()))[0]
             if what == "client":
                 self.rng.choice(list(self.clients.values())).cut()
-                self.world.kills[what] += 1
-            elif await loop.run_in_executor(None, self.world.kill, what):
-                self.world.kills[what] += 1
+            elif not await loop.run_in_executor(None, self.world.kill, what):
+                continue
+            self.world.kills[what] += 1
+            self.killed += 1
 
     async def until(self, condition, what, timeout):
         end = time.monotonic() + timeout
@@ -341,7 +346,7 @@ class Run:
         await loop.run_in_executor(None, self.world.settle)
         problems.append(await self.until(
             lambda: not [k for c in self.clients.values() for k, _ in c.unacked if k],
-            "everything is acknowledged", 30))
+            "everything is acknowledged", 120))
         self.world.say("everything is acknowledged" if not problems[-1] else problems[-1])
         if self.world.sms:
             try:
@@ -353,7 +358,7 @@ class Run:
             self.offline[user].start()
         everybody = list(self.clients.values()) + list(self.offline.values())
         for c in everybody:
-            problems.append(await self.until(c.online.is_set, "%s is online" % c.user, 15))
+            problems.append(await self.until(c.online.is_set, "%s is online" % c.user, 60))
         await self.quiet(everybody)
         for c in everybody:
             await c.stop()
@@ -512,7 +517,7 @@ def report(world, account, problems):
     return kinds
 
 
-def play(cls, seconds, seed, pause=(0.3, 1.5)):
+def play(cls, kills, seed, pause=(0.3, 1.5)):
     """One world, one run: Counter of the kinds of problems. The world's folder is kept if there are any."""
     rng = random.Random(seed)
     work = tempfile.mkdtemp(prefix="crash-")
@@ -521,7 +526,7 @@ def play(cls, seconds, seed, pause=(0.3, 1.5)):
     problems = [("start", "?")]
     try:
         world.start()
-        run = Run(world, seconds, rng, pause)
+        run = Run(world, kills, rng, pause)
         late = asyncio.run(run.go())
         account = Account(run)
         problems = account.check() + [("stuck", x) for x in late]
@@ -543,16 +548,16 @@ def play(cls, seconds, seed, pause=(0.3, 1.5)):
 
 def crash(a):
     """Kill anything, again and again."""
-    return not play(TandemWorld, a.seconds, a.seed)
+    return not play(TandemWorld, a.kills, a.seed)
 
 
 def power(a):
-    return not play(PowerCutWorld, a.seconds, a.seed)
+    return not play(PowerCutWorld, a.kills, a.seed)
 
 
 def detector(a):
     """It must fail, and for that reason."""
-    kinds = play(LyingDiskWorld, 4, a.seed, (2.5, 3))
+    kinds = play(LyingDiskWorld, 2, a.seed, (2.5, 3))
     if not kinds["lost"]:
         print("  the test did not notice that nothing was synced: %s" % dict(kinds))
     return bool(kinds["lost"])
@@ -565,18 +570,18 @@ def main():
     p = argparse.ArgumentParser(description="see the top of this file")
     p.add_argument("--long", action="store_true")
     p.add_argument("--minutes", type=float, default=10, help="of --long, shared by all parts")
-    p.add_argument("--seconds", type=float, default=10, help="of kills in each part of the short form")
+    p.add_argument("--kills", type=int, default=10, help="in each part of the short form")
     p.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     p.add_argument("--server", choices=("tandem", "prosody"), default="tandem")
     p.add_argument("--only", choices=sorted(PARTS))
     a = p.parse_args()
     print("seed %d" % a.seed, flush=True)
     if a.server == "prosody":
-        return 1 if play(ProsodyWorld, a.seconds, a.seed) else 0
+        return 1 if play(ProsodyWorld, a.kills, a.seed) else 0
     names = [a.only] if a.only else list(PARTS)
     end, failed, passed = time.monotonic() + a.minutes * 60, 0, 0
     if a.long:
-        a.seconds = 60
+        a.kills = 60
     while True:
         for name in names:
             print("%s, seed %d:" % (name, a.seed), flush=True)

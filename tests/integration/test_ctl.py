@@ -33,6 +33,18 @@ def test_help():
     assert p.returncode == 0 and "--system-id" in p.stdout and "--password-stdin" in p.stdout
 
 
+def test_wrong_usage_says_what_was_meant():
+    for words, said in (("statsu", "did you mean status"), ("qeue list", "did you mean queue list"),
+                        ("user", "tandemctl user add JID"), ("user add", "jid is missing"),
+                        ("link add x --prot 1", "did you mean port"), ("link add x", "--host is missing"),
+                        ("user add a@b --nunber 1", "Try: tandemctl user add --help"),
+                        ("frobnicate", "unknown command frobnicate\n")):
+        p = raw(*words.split())
+        assert p.returncode == 2 and said in p.stderr and not p.stdout, (words, p)
+    p = raw("user", "--help")
+    assert p.returncode == 0 and "tandemctl user add JID" in p.stdout and not p.stderr
+
+
 def test_exit_codes(tandem):
     assert raw("--control", "/nonexistent/socket", "status").returncode == 3
     assert raw("--control", tandem.control, "no", "such").returncode == 2

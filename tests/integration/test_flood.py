@@ -125,3 +125,55 @@ def test_everything_counts_towards_the_rate(tandem, account, what):
             assert sent < 12e6
     finally:
         tandem.configure("limits", stanzas_per_second=0, stanza_burst=2000, octets_per_second=0)
+
+
+DENSE = "<message to='%s' type='chat' id='%d'><x xmlns='urn:x'>" + "y<a/>" * 4000 + "</x></message>"
+MIB = 1 << 20
+
+
+def send_dense(a, to, numbers):
+    """Each takes 0.9 MB of memory; when this returns they are in custody."""
+    for n in numbers:
+        assert a.send(DENSE % (to, n))
+    a.send("<r xmlns='urn:xmpp:sm:3'/>")
+    while "h='%d'" % (max(numbers) + 1) not in a.until("<a ", "/>").decode():
+        pass
+
+
+def test_who_does_not_acknowledge(tandem, account):
+    """What is delivered and not acknowledged is bounded by the memory that it takes, from the mailbox as from a
+    sender; nothing is lost."""
+    me, friend, count = account(), account(), 150
+    tandem.configure("limits", offline_messages=1000)
+    before = tandem.rss("tandem-core")
+    with Raw(tandem).login(me) as a:
+        a.enable()
+        send_dense(a, friend.jid, range(count))
+        with Raw(tandem).login(friend, "one") as b:
+            b.enable(resume=False)
+            b.send("<presence/>")
+            assert "id='0'" in b.until("</message>").decode()
+            time.sleep(0.3)
+            assert tandem.rss("tandem-core") < before + 40 * MIB, "from the mailbox"
+        with Raw(tandem).login(account(), "two") as c:      # and to one who reads
+            c.enable(resume=False)
+            c.send("<presence/>")
+            to = c.bound
+            for n in range(count):
+                a.send(DENSE % (to, n))
+            got = c.rest()
+            assert b"policy-violation" in got[-500:], got[-500:]
+            assert tandem.rss("tandem-core") < before + 80 * MIB, "from a sender"
+    with Raw(tandem).login(friend, "three") as b:
+        b.enable()
+        assert b.mailbox(count) == list(range(count))
+
+
+def test_memory_of_a_flood_is_given_back(tandem):
+    """2,000 that begin a handshake and go: 46 KiB each, of which the system gets most back."""
+    before, held = tandem.rss("tandem-core"), connections(tandem.tls_port, 2000)
+    for s in held:
+        s.sendall(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 300)
+    wait_for(lambda: tandem.rss("tandem-core") > before + 60 * MIB, "they cost memory", 10)
+    close(held)
+    wait_for(lambda: tandem.rss("tandem-core") < before + 45 * MIB, "it is given back", 10)

@@ -1,4 +1,5 @@
 """What "make run" promises (appliance/run.sh)."""
+import fcntl
 import json
 import os
 import re
@@ -230,6 +231,91 @@ def test_configuration_errors_name_file_and_line(own):
     assert p.returncode == 0, p.stdout + p.stderr
 
 
+def cannot_serve(argv, **more):
+    """What a program that cannot serve says; it must end by itself, with a status."""
+    p = subprocess.run(argv, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, **more)
+    assert p.returncode not in (0, None), p.stderr
+    return p.stdout + p.stderr
+
+
+def test_errors_say_what_to_do():
+    """A certificate, a state folder and a socket that are not as they should be."""
+    t = Tandem()
+    t.start()
+    tandemd = [os.path.join(BUILD, "tandemd"), "--fail-fast", "--config"]
+    other = os.path.join(t.dir, "other.conf")
+    try:
+        assert "tandemctl stop" in cannot_serve(tandemd + [t.config_path()])
+        with open(t.config_path()) as f:
+            text = f.read()
+        t.stop(remove=False)
+        # A key that belongs to another certificate: config check and the start name the host.
+        crt, key = certificate(t.dir)
+        os.chmod(key, 0o600)
+        with open(other, "w") as f:
+            f.write(text.replace("localhost.key", os.path.basename(key)))
+        said = cannot_serve([os.path.join(BUILD, "tandemctl"), "config", "check", other])
+        assert "host[localhost]" in said and os.path.basename(key) in said and "does not match" in said
+        assert "host[localhost]: certificate_file, key_file: " in cannot_serve(tandemd + [other])
+    finally:
+        t.stop()
+
+
+def test_expired_certificate_is_told():
+    t = Tandem()
+    crt, key, csr = (os.path.join(t.dir, x) for x in ("localhost.crt", "localhost.key", "csr"))
+    for argv in (["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key],
+                 ["req", "-new", "-key", key, "-subj", "/CN=localhost", "-out", csr],
+                 ["x509", "-req", "-in", csr, "-signkey", key, "-days", "-1", "-out", crt]):
+        subprocess.run(["openssl"] + argv, check=True, capture_output=True)
+    os.chmod(key, 0o600)
+    try:
+        t.start()
+        assert "ev=certificate.expired host=localhost days_ago=1" in t.log_text()
+        p = t.ctl("config", "check", t.config_path(), check=False)
+        assert p.returncode == 0 and "has expired" in p.stderr
+    finally:
+        t.stop()
+
+
+def test_state_folder_that_is_in_use():
+    """Who still has it is waited for, and the log says so."""
+    t = Tandem()
+    folder = os.path.join(t.dir, "state", "core")
+    os.makedirs(folder, 0o755)
+    try:
+        with open(os.path.join(folder, "lock"), "w") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            t.spawn()
+            wait_for(lambda: os.path.exists(os.path.join(t.dir, "tandem.log")) and
+                     "ev=jail.lock.wait" in t.log_text(), "the word that it waits", 30)
+            assert "ev=child.failed" not in t.log_text() and not t.output()
+        t.process.until(t.ready, "Tandem once it is free", 30)
+    finally:
+        t.stop()
+
+
+def test_state_of_another_user():
+    """An ordinary user meets a folder that root has left."""
+    if os.getuid():
+        return                              # only root can leave one
+    t = Tandem()
+    copy = os.path.join(t.dir, "copy")
+    os.makedirs(os.path.join(t.dir, "state"))
+    os.mkdir(copy)
+    for name in ("tandemd", "tandemctl", "tandem-core", "tandem-sms"):
+        shutil.copy(os.path.join(BUILD, name), copy)
+    for name in ("run.sh", "run-extra.awk"):
+        shutil.copy(os.path.join(TOP, "appliance", name), copy)
+    subprocess.run(["chown", "nobody", t.dir, copy], check=True)
+    try:
+        said = cannot_serve(as_nobody() + ["sh", os.path.join(copy, "run.sh")], cwd=t.dir,
+                            env=dict(t.env, BUILD=copy))
+        assert "Permission denied" in said and "chown" in said and "cannot make" in said, said
+    finally:
+        t.stop()
+
+
 def test_bad_configuration_is_not_applied(own):
     with open(own.config_path()) as f:
         good = f.read()
@@ -239,6 +325,15 @@ def test_bad_configuration_is_not_applied(own):
         p = own.ctl("reload", check=False)
         assert p.returncode == 1 and "no_such_option" in p.stdout + p.stderr
         assert own.ready()
+        os.unlink(own.config_path())
+        for make, text in ((os.mkfifo, "not a plain file"), (lambda name: None, "No such file"),
+                           (lambda name: os.symlink(name, name), "symbolic links")):
+            make(own.config_path())
+            p = own.ctl("reload", check=False, timeout=10)
+            assert p.returncode == 1 and text in p.stderr, p.stderr
+            assert own.ready()
+            if os.path.lexists(own.config_path()):
+                os.unlink(own.config_path())
     finally:
         with open(own.config_path(), "w") as f:
             f.write(good)

@@ -5,12 +5,15 @@ goals in `code`.
 A path is a word that begins with a folder of the tree, a file one that ends like a source; a
 function is a name with () behind it.
 """
+import errno
 import glob
 import os
 import re
 
 import csource
 
+GUIDE = "docs/guide.md"
+ERRNO = [os.strerror(n) for n in (errno.ECONNREFUSED, errno.EACCES, errno.ENOENT)]
 PAGES = ["README.md"] + csource.files("docs", ends=(".md",))
 ROOTS = csource.PRODUCT + ("tests", "docs")
 LINK = re.compile(r"\[[^\]\n]*\]\(([^)\s]+)\)")
@@ -97,6 +100,25 @@ class Tree:
         return paths, functions, goals
 
 
+def quoted_texts():
+    """(line, text) of the messages that the guide explains: what a program says, what a sender sees."""
+    page = csource.text(GUIDE)
+    for m in re.finditer(r"^\| (?:`([^`]+)`(?=: | \|)|[a-z-]+ \| ([A-Z][^|]+?) \|).*$", page[page.index("## Trouble"):], re.M):
+        yield line(page, page.index("## Trouble") + m.start()), m.group(1) or m.group(2)
+
+
+def texts_that_nobody_says():
+    paths = csource.files(ends=(".c", ".h", ".def"))
+    source = re.sub(r'"\s*(?:PRI\w+\s*)?"', "", "\n".join(csource.text(p) for p in paths))
+    bad = []
+    for n, text in quoted_texts():
+        for piece in re.split(r"\.\.\.|: |'[A-Z]'|0x[0-9a-f]+|\b[A-Z]{4,}(?::[A-Z]+)?\b|\b[NX]\b|\d+|[()]", text):
+            piece = piece.strip(" :|")
+            if len(piece) > 5 and piece not in source and piece not in ERRNO:
+                bad.append("%s:%d: nobody says %r" % (GUIDE, n, piece))
+    return bad
+
+
 def main():
     tap, tree = csource.Tap(), Tree()
     bad_links, linked, missing = [], {"README.md"}, ([], [], [])
@@ -111,6 +133,7 @@ def main():
              [p for p in PAGES if p not in linked and not p.startswith(("docs/rules/", "docs/fsm/"))])
     tap.rule("every path in a page is there", missing[0])
     tap.rule("every function in a page is in the source", missing[1])
+    tap.rule("every message that the guide explains is in the source", texts_that_nobody_says())
     tap.rule("every make goal in a page is in the Makefile", missing[2])
     tap.done()
 

@@ -57,6 +57,7 @@ class OddSmsc:
         self.rules = {BIND: rules.get("bind", accept), SUBMIT: rules.get("submit", accept_message),
                       ENQUIRE: rules.get("enquire", accept), UNBIND: rules.get("unbind", accept)}
         self.lock, self.seen, self.conns, self.closed = threading.Lock(), [], [], 0
+        self.stop_reading = set()
         self.sequence, self.ids = itertools.count(1000), itertools.count(1)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
@@ -75,6 +76,8 @@ class OddSmsc:
         buf = b""
         try:
             while data := conn.recv(65536):
+                while conn in self.stop_reading and conn.fileno() >= 0:
+                    time.sleep(0.1)
                 buf += data
                 while len(buf) >= 16 and len(buf) >= (n := struct.unpack(">I", buf[:4])[0]):
                     p, buf = Pdu(conn, buf[:n]), buf[n:]

@@ -87,6 +87,7 @@ class Raw:
         self.send(BIND % resource.encode())
         got = self.until(b"</iq>")
         assert b"type='result'" in got, got
+        self.bound = got.split(b"<jid>")[1].split(b"</jid>")[0].decode()
         return self
 
     def login(self, account, resource="r", presence=False):
@@ -99,11 +100,23 @@ class Raw:
     def enable(self, resume=True):
         """XEP-0198; the id of the session."""
         self.send(b"<enable xmlns='urn:xmpp:sm:3'%s/>" % (b" resume='true'" if resume else b""))
-        got = self.until(b"<enabled", b"<failed")
-        got += self.until(b"/>")
+        self.until(b"<enabled", b"<failed")
+        got = self.until(b"/>")
         return got.split(b"id='")[1].split(b"'")[0].decode() if b"id='" in got else None
 
     def sync(self):
         """Everything sent so far was handled; what came meanwhile."""
         self.send(b"<iq type='get' id='sync'><ping xmlns='urn:xmpp:ping'/></iq>")
         return self.until(b"id='sync'", b"id=\"sync\"") + self.until(b">")
+
+    def mailbox(self, count):
+        """Becomes available (with XEP-0198 enabled and nothing received before); the ids of the first messages,
+        each acknowledged."""
+        ids = []
+        self.send("<presence/>")
+        while len(ids) < count:
+            got = self.until("</message>").decode()
+            ids.append(int(got.rsplit("<message", 1)[1].split(" id='")[1].split("'")[0]))
+            # Our own presence has come before: it counts as well.
+            self.send("<a xmlns='urn:xmpp:sm:3' h='%d'/>" % (len(ids) + 1))
+        return ids

@@ -44,6 +44,7 @@ static struct ar {
 	bool hold_bind; /* session_bind does not answer */
 	int bind_rc, store_rc;
 	uint32_t sm_put_h;  /* of the last STORE_SM_PUT */
+	unsigned nsm_put, nsm_del;
 	struct sl sm_owner; /* STORE_SM_GET finds a session of this account, with h 7 */
 	struct session *last, *binding;
 	void (*bound)(struct session *s, int rc);
@@ -176,6 +177,8 @@ static void ar_store(struct store_op *op)
 	op->rc = ar.store_rc;
 	if (op->kind == STORE_SM_PUT)
 		ar.sm_put_h = container_of(op, struct store_sm_put, op)->h;
+	ar.nsm_put += op->kind == STORE_SM_PUT;
+	ar.nsm_del += op->kind == STORE_SM_DEL;
 	if (op->kind == STORE_ACCOUNT_GET && sl_eq(get->user, SL("alice"))) {
 		get->found_r = true;
 		for (unsigned i = 0; i < SCRAM_HASHES; i++)

@@ -103,7 +103,7 @@ struct fake {
 	struct list node;
 	struct rh *h;
 	char name[128], jid[256];
-	bool sm, component, bound, gone;
+	bool sm, component, bound, gone, stopped;
 	int bound_rc;
 	const char *closed;
 	struct list inbox, mail, places;
@@ -164,7 +164,12 @@ static void fake_close(struct session *s, const char *stream_error, struct sl te
 	container_of(s, struct fake, s)->closed = stream_error ? stream_error : "";
 }
 
-static const struct session_ops fake_ops = { .deliver = fake_deliver, .close = fake_close };
+static void fake_flow(struct session *s, bool stop)
+{
+	container_of(s, struct fake, s)->stopped = stop;
+}
+
+static const struct session_ops fake_ops = { .deliver = fake_deliver, .close = fake_close, .flow = fake_flow };
 
 static void delivered_free(struct fake *f, struct delivered *d)
 {
@@ -445,7 +450,7 @@ static void fake_free(struct fake *f)
 static void stop(struct rh *h)
 {
 	gate_set(false, 0);
-	store_free(&h->store);
+	store_close(h->store);
 	for (unsigned t = 0; t < 5; t++)
 		rh_turn(h, 0);
 	for (unsigned i = 0; i < h->nworkers; i++) {
@@ -456,6 +461,7 @@ static void stop(struct rh *h)
 		bus_enter(h->bus, (uint16_t)i);
 		bus_detach(h->bus, (uint16_t)i);
 	}
+	store_free(&h->store);
 	bus_free(&h->bus);
 	for (unsigned i = 0; i < h->nworkers; i++)
 		loop_free(&h->loop[i]);
@@ -984,6 +990,11 @@ unsigned rh_inbox(struct rh *h, const char *name)
 const char *rh_closed(struct rh *h, const char *name)
 {
 	return fake_get(h, sl_cstr(name))->closed;
+}
+
+bool rh_stopped(struct rh *h, const char *name)
+{
+	return fake_get(h, sl_cstr(name))->stopped;
 }
 
 int rh_bound_rc(struct rh *h, const char *name)

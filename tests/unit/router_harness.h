@@ -86,6 +86,8 @@ bool rh_read(struct rh *h, const char *name, unsigned at, char id[32]); /* the i
 void rh_forget(struct rh *h, const char *name, unsigned count);        /* the oldest */
 unsigned rh_inbox(struct rh *h, const char *name);
 const char *rh_closed(struct rh *h, const char *name);
+/* It was told to stop reading. */
+bool rh_stopped(struct rh *h, const char *name);
 int rh_bound_rc(struct rh *h, const char *name);
 
 #endif

@@ -128,6 +128,21 @@ static void errors(void **state)
 	assert_string_equal(e_name(1), "unknown");
 }
 
+static void distances(void **state)
+{
+	char big[SL_DISTANCE_MAX + 1] = { 0 };
+
+	UNUSED(state);
+	assert_int_equal(sl_distance(SL("kitten"), SL("sitting")), 3);
+	assert_int_equal(sl_distance(SL("listn_tls"), SL("listen_tls")), 1);
+	assert_int_equal(sl_distance(SL("port"), SL("prot")), 2);
+	assert_int_equal(sl_distance(SL("same"), SL("same")), 0);
+	assert_int_equal(sl_distance(SL_NULL, SL("abc")), 3);
+	assert_int_equal(sl_distance(SL("abc"), SL_NULL), 3);
+	assert_int_equal(sl_distance(sl_mk(big, sizeof(big)), SL("a")), SL_DISTANCE_MAX);
+	assert_int_equal(sl_distance(sl_mk(big, sizeof(big) - 1), SL_NULL), SL_DISTANCE_MAX);
+}
+
 static void secrets(void **state)
 {
 	struct secret s = { NULL, 0 };
@@ -172,8 +187,7 @@ static void lists(void **state)
 	list_splice(&a, &b);
 	list_splice(&a, &b);
 	assert_true(list_empty(&b));
-	LIST_FOREACH(n, tmp, &a)
-	{
+	LIST_FOREACH(n, tmp, &a) {
 		assert_int_equal(LIST_ENTRY(n, struct item, node)->v, seen);
 		if (seen++ == 2)
 			list_remove(n);
@@ -189,8 +203,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(compare), cmocka_unit_test(cut),    cmocka_unit_test(numbers),
-		cmocka_unit_test(copies),  cmocka_unit_test(errors), cmocka_unit_test(secrets),
-		cmocka_unit_test(lists),
+		cmocka_unit_test(copies),  cmocka_unit_test(errors), cmocka_unit_test(distances),
+		cmocka_unit_test(secrets), cmocka_unit_test(lists),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

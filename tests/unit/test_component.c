@@ -335,12 +335,95 @@ static void test_loss_and_return(void **state)
 	component_done(t.c, t.ticket[0]); /* of the old stream: ignored */
 	say("<r xmlns='urn:xmpp:sm:3'/>");
 	expect("h='0'/>");
+	/* COMP-6: counts begin anew, and old tickets stand for none of them. */
+	say("<message/>");
+	for (int i = 0; i < 200 && t.nstanzas < 2; i++)
+		turns(1);
+	component_done(t.c, t.ticket[0]);
+	say("<r xmlns='urn:xmpp:sm:3'/>");
+	expect("h='0'/>");
+	component_done(t.c, t.ticket[1]);
+	expect("h='1'/>");
+}
+
+/* COMP-8 */
+static void test_stopped(void **state)
+{
+	UNUSED(state);
+	t.after_enable = "<enabled xmlns='urn:xmpp:sm:3'/>";
+	until(&t.up, true);
+	component_free(&t.c);
+	expect("</stream:stream>");
 }
 
 static void ignore_line(void *arg, struct sl line)
 {
 	UNUSED(arg);
 	UNUSED(line);
+}
+
+/* Milliseconds of a clock that we turn until the next connection. */
+static unsigned until_connect(void)
+{
+	unsigned before = t.connects, ms = 0;
+
+	while (t.connects == before && ms < 30000) {
+		ms += 25;
+		clock_fake_advance_ms(25);
+		for (unsigned i = 0; i < 4; i++)
+			loop_turn(t.loop, 0);
+	}
+	turns(3);
+	return ms;
+}
+
+/* COMP-1: 0.2 s doubling to 10 s, a quarter either way; from the beginning once it was up. */
+static void test_back_off(void **state)
+{
+	unsigned odd = 0;
+
+	UNUSED(state);
+	log_capture(ignore_line, NULL);
+	clock_fake(true, clock_mono_ms(), clock_wall_ms());
+	t.after_handshake = "<stream:error><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>";
+	until_connect();
+	for (unsigned i = 0, want = 200; i < 9; i++, want = want * 2 > 10000 ? 10000 : want * 2) {
+		unsigned got = until_connect();
+
+		assert_in_range(got, want * 3 / 4, want * 5 / 4 + 100);
+		odd += got < want - want / 20 || got > want + want / 20 + 100;
+	}
+	assert_true(odd > 0);
+	t.after_handshake = "<handshake/>";
+	t.after_enable = "<enabled xmlns='urn:xmpp:sm:3'/>";
+	until_connect();
+	until(&t.up, true);
+	conn_kill(t.conn);
+	until(&t.up, false);
+	assert_in_range(until_connect(), 150, 350);
+	clock_fake(false, 0, 0);
+	log_capture(NULL, NULL);
+}
+
+/* COMP-7: a server that says nothing. */
+static void test_silent_server(void **state)
+{
+	UNUSED(state);
+	log_capture(ignore_line, NULL);
+	clock_fake(true, clock_mono_ms(), clock_wall_ms());
+	t.after_header = NULL;
+	until_connect();
+	for (unsigned i = 0; i < 14; i++) {
+		clock_fake_advance_ms(1000);
+		turns(2);
+	}
+	assert_non_null(t.conn);
+	clock_fake_advance_ms(1500);
+	turns(4);
+	assert_null(t.conn);
+	assert_true(until_connect() < 1000);
+	clock_fake(false, 0, 0);
+	log_capture(NULL, NULL);
 }
 
 static void test_refused(void **state)
@@ -482,6 +565,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_pauses_when_the_owner_is_slow, set_up,
 						tear_down),
 		cmocka_unit_test_setup_teardown(test_loss_and_return, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_stopped, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_back_off, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_silent_server, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_garbage, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_no_features, set_up_offered, tear_down),

@@ -77,6 +77,18 @@ static const struct refusal {
 } refusals[] = {
 	/* names */
 	{ E_SYNTAX, 5, "colour", HOST "colour = red\n" },
+	{ E_SYNTAX, 5, "no such option 'limit'; did you mean limits?",
+	  HOST "limit { depth = 5 }\n" },
+	{ E_SYNTAX, 6, "'listn_tls' in c2s; did you mean listen_tls?",
+	  HOST "c2s {\nlistn_tls = {\"*:1\"}\n}\n" },
+	{ E_SYNTAX, 5, "'stanza_octets'; limits { } has one", HOST "stanza_octets = 5000\n" },
+	{ E_SYNTAX, 3,
+	  "'limits' in host; it belongs to the top of the file: is the } of host missing?",
+	  "host \"a.test\" {\ncertificate_file = crt\nlimits { depth = 5 }\n" },
+	{ E_SYNTAX, 6, "tls: is set twice, first in line 5",
+	  HOST "c2s { tls = required\ntls = optional }\n" },
+	{ E_SYNTAX, 5, "goes on in the next line",
+	  HOST "sms { domain = \"sms.a.test }\nlog { level = \"info\" }\n" },
 	{ E_SYNTAX, 6, "speed", HOST "limits {\nspeed = 5\n}\n" },
 	{ E_SYNTAX, 5, "certificate", HOST "certificate = x\n" },
 	{ E_SYNTAX, 2, "certificate", "host \"a.test\" {\ncertificate = \"-----BEGIN \"\n}\n" },
@@ -241,7 +253,29 @@ static void missing_file(void **state)
 
 	UNUSED(state);
 	assert_int_equal(config_load("/nowhere/tandem.conf", &c, &e), E_NOTFOUND);
-	assert_string_equal(e.text, "cannot read /nowhere/tandem.conf: No such file or directory");
+	assert_string_equal(e.text, "cannot read /nowhere/tandem.conf: No such file or directory; "
+				    "tandemctl config sample prints one to begin with");
+}
+
+/* tandemd must not wait for what a FIFO's other end has to say. */
+static void no_plain_file(void **state)
+{
+	char fifo[] = "/tmp/tandem-config-XXXXXX";
+	const char *const paths[] = { fifo, "/tmp", "/dev/zero" };
+	const struct config *c;
+	struct err e;
+
+	UNUSED(state);
+	assert_non_null(mkdtemp(fifo));
+	rmdir(fifo);
+	assert_int_equal(mkfifo(fifo, 0600), 0);
+	alarm(10); /* rather than for ever */
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+		assert_int_equal(config_load(paths[i], &c, &e), E_IO);
+		assert_non_null(strstr(e.text, ": not a plain file"));
+	}
+	alarm(0);
+	unlink(fifo);
 }
 
 /* ---- what is accepted
@@ -637,11 +671,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_refusal), cmocka_unit_test(missing_file),
-		cmocka_unit_test(defaults),      cmocka_unit_test(everything),
-		cmocka_unit_test(add_to_a_list), cmocka_unit_test(optional_tls),
-		cmocka_unit_test(documents),     cmocka_unit_test(bad_documents),
-		cmocka_unit_test(lone_links),    cmocka_unit_test(compare),
-		cmocka_unit_test(addresses),     cmocka_unit_test(pages),
+		cmocka_unit_test(no_plain_file), cmocka_unit_test(defaults),
+		cmocka_unit_test(everything),    cmocka_unit_test(add_to_a_list),
+		cmocka_unit_test(optional_tls),  cmocka_unit_test(documents),
+		cmocka_unit_test(bad_documents), cmocka_unit_test(lone_links),
+		cmocka_unit_test(compare),       cmocka_unit_test(addresses),
+		cmocka_unit_test(pages),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

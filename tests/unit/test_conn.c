@@ -34,6 +34,9 @@ struct side {
 	struct buf in;
 	size_t in_total;
 	int datas, connected, drained, closed;
+	bool acked; /* when it was closed */
+	uint64_t unacked;
+	size_t left;
 	struct err why;
 	void (*on_data)(struct side *s, struct sl d); /* instead of gathering */
 	void (*on_connected)(struct side *s);
@@ -85,6 +88,9 @@ static void s_closed(void *self, const struct err *why)
 	assert_int_equal(s->closed, 0);
 	s->closed++;
 	s->why = *why;
+	s->acked = conn_output_acked(s->c);
+	s->unacked = conn_unacked_octets(s->c);
+	s->left = conn_output_octets(s->c);
 	s->c = NULL;
 }
 
@@ -450,8 +456,7 @@ static void test_slow_reader(void **state)
 	for (int i = 0; i < 10000 && n < sent; i++) {
 		n += read_all(fd, got + n, 5000);
 		turns(1);
-		if (conn_output_octets(s.c) > 50000)
-			assert_int_equal(s.drained, 0);
+		assert_int_equal(s.drained, conn_output_octets(s.c) <= 50000);
 	}
 	assert_int_equal(n, sent);
 	assert_int_equal(s.drained, 1);
@@ -506,6 +511,26 @@ static void test_pause_in_data(void **state)
 	CALL(conn_read_resume(s.c));
 	turns(3);
 	assert_int_equal(s.in_total, put);
+	side_end(&s);
+	close(fd);
+}
+
+/* What had not left when the end came is known in the end. */
+static void test_end_with_output(void **state)
+{
+	struct side s;
+	int fd = side_on_pair(&s, 1000000), small = 4096;
+	static char data[500000];
+
+	UNUSED(state);
+	setsockopt(conn_fd(s.c), SOL_SOCKET, SO_SNDBUF, &small, sizeof(small));
+	CALL(assert_int_equal(conn_write(s.c, sl_mk(data, sizeof(data))), 0));
+	turns(2);
+	CALL(conn_kill(s.c));
+	turns(1);
+	assert_int_equal(s.closed, 1);
+	assert_true(s.left > 0 && s.left < sizeof(data));
+	assert_false(s.acked);
 	side_end(&s);
 	close(fd);
 }
@@ -653,6 +678,41 @@ static void tcp_exchange(const char *listen_on, const char *host, const char *ex
 	TURN_UNTIL(v.side[0].closed);
 	assert_int_equal(v.side[0].why.code, E_CLOSED);
 	server_end(&v);
+}
+
+/* After a reset nothing counts as read, though the peer's system had acknowledged it; and a connection that has ended
+ * cannot move. */
+static void test_reset(void **state)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	struct linger now = { 1, 0 };
+	socklen_t len = sizeof(sa);
+	int ln = socket(AF_INET, SOCK_STREAM, 0), fd;
+	struct side s;
+
+	UNUSED(state);
+	assert_int_equal(bind(ln, (struct sockaddr *)&sa, len), 0);
+	assert_int_equal(listen(ln, 1), 0);
+	assert_int_equal(getsockname(ln, (struct sockaddr *)&sa, &len), 0);
+	connect_to(&s, "127.0.0.1", ntohs(sa.sin_port));
+	fd = accept(ln, NULL, NULL);
+	TURN_UNTIL(s.connected);
+	CALL(assert_int_equal(conn_write(s.c, SL("0123456789")), 0));
+	TURN_UNTIL(conn_output_acked(s.c));
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+	TURN_UNTIL(s.closed);
+	assert_int_equal(s.unacked, 10);
+	assert_false(s.acked);
+	side_end(&s);
+	close(ln);
+	fd = side_on_pair(&s, 1000);
+	CALL(conn_kill(s.c));
+	CALL(assert_int_equal(conn_detach(s.c), E_STATE));
+	turns(1);
+	assert_int_equal(s.closed, 1);
+	side_end(&s);
+	close(fd);
 }
 
 static void test_tcp(void **state)
@@ -1075,8 +1135,10 @@ static int run_all(enum loop_backend b, const char *name)
 		T(test_slow_reader),
 		T(test_pause),
 		T(test_pause_in_data),
+		T(test_end_with_output),
 		T(test_acked),
 		T(test_peer_uid),
+		T(test_reset),
 		T(test_tcp),
 		T(test_fairness),
 		T(test_refused),

@@ -2,6 +2,7 @@
  * printers. */
 #include "appliance/fsm/fsm.h"
 #include "appliance/base/log.h"
+#include "appliance/fsm/fsm_index.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,6 +22,7 @@ struct gate {
 	int refused_state, refused_event, done;
 	int raise_n; /* PUSH: events to raise from the action */
 	uint8_t raise_what;
+	int then, unlock_raises; /* PUSH: one more event; COIN: an event (0: none) */
 	bool misuse;
 	bool *freed;
 };
@@ -42,6 +44,8 @@ static bool allowed(const void *self, const void *ev)
 static int unlock(void *self, const void *ev)
 {
 	note(self, ev ? (const char *)ev : "unlock");
+	if (((struct gate *)self)->unlock_raises)
+		fsm_raise(&((struct gate *)self)->f, (uint8_t)((struct gate *)self)->unlock_raises);
 	return ((struct gate *)self)->act_rc;
 }
 
@@ -60,6 +64,8 @@ static int pass(void *self, const void *ev)
 	note(self, "pass");
 	for (int i = 0; i < g->raise_n; i++)
 		fsm_raise(&g->f, g->raise_what);
+	if (g->then)
+		fsm_raise(&g->f, (uint8_t)g->then);
 	if (g->misuse)
 		fsm_event(&g->f, COIN, NULL);
 	note(self, "passed");
@@ -261,6 +267,26 @@ static void raised_events_wait(void **state)
 	assert_int_equal(g.f.glitches, 0);
 }
 
+/* What is raised while a raised event is handled comes behind those that wait. */
+static void raised_events_keep_their_order(void **state)
+{
+	struct gate g = gate_new();
+
+	UNUSED(state);
+	g.allow = 1;
+	fsm_event(&g.f, COIN, NULL);
+	g.trail[0] = '\0';
+	g.raise_n = 1;
+	g.raise_what = COIN;
+	g.then = KICK;
+	g.unlock_raises = LATE;
+	fsm_event(&g.f, PUSH, NULL);
+	assert_string_equal(g.trail, "1>0:LOCKED pass:LOCKED passed:LOCKED 0>1:OPEN unlock:OPEN 1>2:BROKEN buzz:BROKEN ");
+	assert_int_equal(g.refused_state, BROKEN);
+	assert_int_equal(g.refused_event, LATE);
+	assert_int_equal(g.f.glitches, 1);
+}
+
 static void raise_queue_wraps(void **state)
 {
 	struct gate g = gate_new();
@@ -292,6 +318,7 @@ static void too_many_raised(void **state)
 	fsm_event(&g.f, PUSH, NULL);
 	assert_int_equal(g.f.state, BROKEN);
 	assert_int_equal(g.f.nraised, 0);
+	assert_int_equal(g.f.glitches, 1); /* nor was any of them handled */
 }
 
 static void event_inside_a_run(void **state)
@@ -401,6 +428,32 @@ static void defect_timeout(struct fsm_timeout t, const char *want)
 
 	d.timeouts = &t;
 	defect(d, want);
+}
+
+/* A state that only failing actions lead to is reached. */
+static void checker_fault(void **state)
+{
+	static const struct fsm_row few[] = {
+		{ LOCKED, COIN, OPEN, NULL, unlock, "GATE-1", false },
+		{ OPEN, PUSH, LOCKED, NULL, NULL, "GATE-3", false },
+		{ OPEN, LATE, LOCKED, NULL, NULL, "GATE-3", false },
+		{ FSM_ANY, CLOSE, GONE, NULL, NULL, "GATE-6", false },
+	};
+	static struct fsm_index *index;
+	struct fsm_row none[ARRAY_LEN(few)];
+	struct fsm_def d = gate_def;
+	struct err e = { 0, NULL, "" };
+
+	UNUSED(state);
+	d.rows = few;
+	d.nrows = ARRAY_LEN(few);
+	d.index = &index;
+	assert_int_equal(fsm_def_prepare(&d, &e), 0);
+	fsm_index_free(&index);
+	memcpy(none, few, sizeof(few));
+	none[0].act = NULL;
+	d.rows = none;
+	defect(d, "BROKEN is never reached");
 }
 
 static void checker_shape(void **state)
@@ -576,12 +629,14 @@ int main(void)
 		cmocka_unit_test(failing_action_enters_fault),
 		cmocka_unit_test(refusals),
 		cmocka_unit_test(raised_events_wait),
+		cmocka_unit_test(raised_events_keep_their_order),
 		cmocka_unit_test(raise_queue_wraps),
 		cmocka_unit_test(too_many_raised),
 		cmocka_unit_test(event_inside_a_run),
 		cmocka_unit_test(final_state_drains_then_done),
 		cmocka_unit_test(coverage),
 		cmocka_unit_test(checker_shape),
+		cmocka_unit_test(checker_fault),
 		cmocka_unit_test(checker_rows),
 		cmocka_unit_test(checker_states),
 		cmocka_unit_test(printers),

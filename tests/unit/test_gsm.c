@@ -244,6 +244,14 @@ static void test_split_limits(void **state)
 	assert_int_equal(split(repeat("[", 130), all).enc, GSM_ENC_LATIN1);
 	assert_int_equal(split(repeat("ç", 130), all).enc, GSM_ENC_LATIN1);
 	assert_int_equal(split(repeat("a", 130), all).enc, GSM_ENC_7BIT);
+	assert_int_equal(split(SL("a"), all).enc, GSM_ENC_7BIT);
+	assert_int_equal(split(SL("é"), all).enc, GSM_ENC_7BIT);
+	/* TEXT-1: what no text may have is not cut into parts, either. */
+	check_sl(split(SL("a\x01"
+			  "b"),
+		       all)
+			 .part[0],
+		 SL("ab"));
 }
 
 /* TEXT-20: a bearer whose default alphabet is not GSM's. */
@@ -256,6 +264,7 @@ static void test_split_other_default(void **state)
 	assert_int_equal(split(SL("[a]"), latin1).enc, GSM_ENC_7BIT);
 	assert_int_equal(split(SL("é"), latin1).enc, GSM_ENC_7BIT);
 	assert_int_equal(split(SL("€"), latin1).enc, GSM_ENC_UCS2);
+	assert_int_equal(split(SL("Δ"), latin1).enc, GSM_ENC_UCS2);
 	assert_int_equal(split(SL("[a]"), ascii).enc, GSM_ENC_7BIT);
 	assert_int_equal(split(SL("é"), ascii).enc, GSM_ENC_UCS2);
 }

@@ -529,6 +529,52 @@ static void test_timer_each_ms(void **state)
 	}
 }
 
+/* Where one level of the wheel ends and the next begins; with and without another timer that keeps the wheel going. */
+static void test_timer_edges(void **state)
+{
+	struct tick other = { .fired = 0 };
+
+	UNUSED(state);
+	for (unsigned kept = 0; kept < 2; kept++) {
+		if (kept)
+			loop_timer_set(loop, &other.t, (uint64_t)1 << 40, tick_fire);
+		for (unsigned exp = 8; exp <= 32; exp += 6)
+			for (int d = -3; d <= 3; d++) {
+				uint64_t after = ((uint64_t)1 << exp) + (uint64_t)(int64_t)d;
+				struct tick k = { .fired = 0 };
+
+				loop_turn(loop, 0);
+				loop_timer_set(loop, &k.t, after, tick_fire);
+				loop_turn(loop, 0);
+				clock_fake_advance_ms(after - 1);
+				loop_turn(loop, 0);
+				assert_int_equal(k.fired, 0);
+				clock_fake_advance_ms(1);
+				loop_turn(loop, 0);
+				assert_int_equal(k.fired, 1);
+			}
+	}
+	loop_timer_clear(&other.t);
+}
+
+/* A timer that is due already is not slept on, whatever else is in the wheel. */
+static void test_timer_due_is_not_slept_on(void **state)
+{
+	struct tick k = { .fired = 0 }, other = { .fired = 0 };
+	time_t begun = time(NULL);
+
+	UNUSED(state);
+	loop_timer_set(loop, &other.t, 3600000, tick_fire);
+	loop_timer_set(loop, &k.t, 0, zero_fire);
+	for (int i = 1; i <= 3; i++) {
+		loop_turn(loop, 30000);
+		assert_int_equal(k.fired, i);
+	}
+	assert_true(time(NULL) - begun < 30);
+	loop_timer_clear(&k.t);
+	loop_timer_clear(&other.t);
+}
+
 static void early_fire(struct loop_timer *t)
 {
 	struct tick *k = container_of(t, struct tick, t);
@@ -662,6 +708,8 @@ static int run_all(enum loop_backend b, const char *name)
 		TF(test_timer_far),
 		TF(test_timer_model),
 		TF(test_timer_each_ms),
+		TF(test_timer_edges),
+		TF(test_timer_due_is_not_slept_on),
 		T(test_timer_never_early),
 		T(test_wake),
 		T(test_wake_coalesces),

@@ -44,6 +44,10 @@ static void test_normalise(void **state)
 	good(&none, "110", "110");
 	good(&none, "+12345", "+12345");
 	good(&none, "+123456789012345", "+123456789012345");
+	good(&none, "12345678", "12345678");
+	good(&germany, "01234567", "01234567"); /* eight digits: a short code */
+	good(&germany, "012345678", "+4912345678");
+	bad(&none, "123456789");
 	bad(&none, "");
 	bad(&none, "+");
 	bad(&none, "+1234");
@@ -125,6 +129,15 @@ static void test_quota(void **state)
 	assert_true(quota_take(q, SL("a"), 6, 11000));
 	assert_false(quota_take(q, SL("a"), 6, 11000));
 	assert_true(quota_take(q, SL("a"), 0, 11000)); /* no limit */
+	/* What is swept is forgotten; whoever spoke in this minute is not. */
+	for (int i = 0; i < 6; i++)
+		assert_true(quota_take(q, SL("c"), 6, 20000));
+	quota_sweep(q, 25000);
+	assert_false(quota_take(q, SL("c"), 6, 25000));
+	/* Silence is not saved up. */
+	for (int i = 0; i < 6; i++)
+		assert_true(quota_take(q, SL("c"), 6, 190000));
+	assert_false(quota_take(q, SL("c"), 6, 190000));
 	quota_sweep(q, 200000);
 	for (int i = 0; i < 6; i++)
 		assert_true(quota_take(q, SL("a"), 6, 200000));

@@ -189,6 +189,55 @@ static void test_nowhere(void **state)
 	rh_free(&h);
 }
 
+/* DELIV-10, DELIV-11: a subscription to the host is refused; a component that is not there. */
+static void test_host_and_absent_component(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "login alice/a\nalice/a > <presence/>\n"
+		  "alice/a > <iq type='get' id='r'><query xmlns='jabber:iq:roster'/></iq>\n"
+		  "clear alice/a\n"
+		  "alice/a > <presence to='localhost' type='subscribe'/>\n"
+		  "alice/a ~ <presence from='localhost' type='unsubscribed'/>\n"
+		  "clear alice/a\n"
+		  "alice/a > <presence to='localhost'/>\n"
+		  "alice/a > <presence to='x@irc.localhost'/>\n"
+		  "alice/a -\n"
+		  "alice/a > <message to='x@irc.localhost' id='1'><body>x</body></message>\n"
+		  "alice/a < <message type='error' id='1'>" ERROR("service-unavailable") "</message>\n"
+		  "alice/a > <iq to='x@irc.localhost' type='get' id='2'><ping xmlns='urn:xmpp:ping'/></iq>\n"
+		  "alice/a < <iq type='error' id='2'>" ERROR("service-unavailable") "</iq>\n"
+		  "alice/a -\n");
+	rh_free(&h);
+}
+
+/* DELIV-11: of several streams a conversation keeps to one, whichever session of the user speaks. */
+static void test_streams_of_a_component(void **state)
+{
+	struct rh *h = begin(1);
+	unsigned before = 0, ones = 0, n = 30;
+	char line[256];
+
+	(void)state;
+	RH_RUN(h, "attach irc.localhost\nattach irc.localhost#2\nlogin alice/a\nlogin alice/b\n");
+	for (unsigned i = 0; i < n; i++) {
+		for (unsigned k = 0; k < 4; k++) {
+			snprintf(line, sizeof(line), "alice/%c > <message to='x%u@irc.localhost' type='chat'><body>x</body></message>\n",
+				 k % 2 ? 'a' : 'b', i);
+			RH_RUN(h, line);
+		}
+		unsigned got = rh_inbox(h, "irc.localhost") - before;
+
+		assert_true(got == 0 || got == 4);
+		before += got;
+		ones += got == 4;
+	}
+	assert_in_range(ones, 1, n - 1);
+	assert_int_equal(rh_inbox(h, "irc.localhost") + rh_inbox(h, "irc.localhost#2"), n * 4);
+	rh_free(&h);
+}
+
 /* DELIV-3: no address: the own account. */
 static void test_to_self(void **state)
 {
@@ -358,11 +407,12 @@ static void test_waits_for_its_own_load(void **state)
 		  "alice/a > <presence/>\nclear alice/a\n"
 		  "irc.localhost > <presence from='x@irc.localhost' to='alice@localhost' type='subscribe'/>\n"
 		  "clear alice/a\n"
-		  "fail 1\nhold count\n"
+		  "hold\n"
 		  "alice/a > <presence to='x@irc.localhost' type='subscribed' id='1'/>\n"
 		  "alice/a > <iq type='get' id='2'><query xmlns='jabber:iq:roster'/></iq>\n"
 		  "irc.localhost > <presence from='x@irc.localhost' to='alice@localhost' type='probe'/>\n"
 		  "irc.localhost > <presence from='x@irc.localhost' to='alice@localhost'/>\n"
+		  "fail 1\nhold count\n"
 		  "settle\n"
 		  "alice/a > <iq type='get' id='3'><query xmlns='jabber:iq:roster'/></iq>\n"
 		  "alice/a -\nirc.localhost -\n"
@@ -395,6 +445,30 @@ static void test_idle_users_go(void **state)
 		rh_turn(h, 0);
 	}
 	assert_int_equal(h->w[0].users.n, 1);
+	clock_fake(false, 0, 0);
+	rh_free(&h);
+}
+
+/* USER-2: names that somebody makes up are not remembered without end. */
+static void test_made_up_users_go(void **state)
+{
+	struct rh *h = begin(1);
+	char line[100];
+
+	(void)state;
+	RH_RUN(h, "login alice/a\n");
+	for (unsigned i = 0; i < 4500; i++) {
+		snprintf(line, sizeof(line),
+			 "alice/a > <message to='made%u@localhost' type='error'/>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "settle\n");
+	clock_fake(true, clock_mono_ms(), clock_wall_ms());
+	for (unsigned i = 0; i < 3; i++) {
+		clock_fake_advance_ms(100);
+		rh_turn(h, 0);
+	}
+	assert_in_range(h->w[0].users.n, 1, 4097);
 	clock_fake(false, 0, 0);
 	rh_free(&h);
 }
@@ -447,6 +521,8 @@ int main(void)
 		cmocka_unit_test(test_delivery_table),
 		cmocka_unit_test(test_full_jid),
 		cmocka_unit_test(test_nowhere),
+		cmocka_unit_test(test_host_and_absent_component),
+		cmocka_unit_test(test_streams_of_a_component),
 		cmocka_unit_test(test_to_self),
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_services),
@@ -456,6 +532,7 @@ int main(void)
 		cmocka_unit_test(test_waits_for_the_load),
 		cmocka_unit_test(test_waits_for_its_own_load),
 		cmocka_unit_test(test_idle_users_go),
+		cmocka_unit_test(test_made_up_users_go),
 		cmocka_unit_test(test_ids),
 	};
 

@@ -276,13 +276,309 @@ static void deliver(struct mail *m)
 	stanza_unref(&st);
 }
 
+/* Another connection on which this account has logged in. */
+static int authed(const char *bare)
+{
+	struct stream *s;
+	int other = ar_connect(ACCESS_C2S, &s);
+	struct c2s *d = container_of(s, struct c2s, st);
+
+	ar_talk(other, AR_OPEN);
+	ar_authed(d);
+	free(d->bare);
+	d->bare = sl_dup(sl_cstr(bare));
+	ar_talk(other, AR_OPEN);
+	return other;
+}
+
+static const char *resume(int other, const char *id, unsigned h)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "<resume " SM " h='%u' previd='%.24s'/>", h, id);
+	return ar_talk(other, text);
+}
+
+#define NOT_FOUND "<failed " SM "><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>"
+
+/* Nobody gets a session that is another account's, or that is not to be resumed. */
+static void test_not_yours(void **state)
+{
+	struct mail m = { .id = 1 };
+	int other;
+
+	UNUSED(state);
+	heard("<enable " SM "/>", "<enabled " SM "/>");
+	other = authed("alice@localhost");
+	assert_string_equal(resume(other, c->st.as->sm->id, 0), NOT_FOUND);
+	assert_non_null(c->st.conn);
+	close(other);
+	close(fd);
+	ar_turn();
+	fd = ar_bound(&c);
+	enable();
+	deliver(&m);
+	other = authed("bob@localhost");
+	assert_string_equal(resume(other, c->st.as->sm->id, 0), NOT_FOUND);
+	assert_int_equal(m.holders, 1);
+	conn_kill(c->st.conn);
+	ar_turn();
+	assert_int_equal(access_worker_totals(&ar.w).detached, 1);
+	assert_int_equal(ar.nmail_acked, 0);
+	close(other);
+}
+
+/* What was delivered before the counts began is not in them, and goes with the first that comes. */
+static void test_enabled_late(void **state)
+{
+	struct mail m[3] = { { .id = 1 }, { .id = 2 }, { .id = 3 } };
+
+	UNUSED(state);
+	deliver(&m[0]);
+	deliver(&m[1]);
+	enable();
+	deliver(&m[2]);
+	ar_turn();
+	ar_recv(fd);
+	assert_int_equal(ar.nmail_acked, 0);
+	heard("<a " SM " h='1'/>", "");
+	assert_int_equal(ar.nmail_acked, 3);
+	deliver(&m[0]);
+	ar_turn();
+	ar_recv(fd);
+	heard("<a " SM " h='2'/>", "");
+	assert_int_equal(ar.nmail_acked, 4);
+}
+
+static void test_enabled_late_too_high(void **state)
+{
+	struct mail m[2] = { { .id = 1 }, { .id = 2 } };
+
+	UNUSED(state);
+	deliver(&m[0]);
+	enable();
+	deliver(&m[1]);
+	ar_turn();
+	ar_recv(fd);
+	heard("<a " SM " h='2'/>", "<stream:error><undefined-condition "
+				   "xmlns='urn:ietf:params:xml:ns:xmpp-streams'/>"
+				   "<handled-count-too-high " SM " h='2' send-count='1'/>"
+				   "</stream:error></stream:stream>");
+	assert_int_equal(ar.nmail_acked, 0);
+}
+
+/* Or when the peer's TCP has it. */
+static void test_enabled_late_by_tcp(void **state)
+{
+	struct mail m = { .id = 1 };
+
+	UNUSED(state);
+	deliver(&m);
+	ar_send(fd, SL("<enable " SM " resume='true'/>"));
+	ar_turns(3);
+	clock_fake_advance_ms(100);
+	ar_turns(3);
+	assert_int_equal(ar.nmail_acked, 0); /* not read */
+	ar_recv(fd);
+	clock_fake_advance_ms(100);
+	ar_turns(3);
+	assert_int_equal(ar.nmail_acked, 1);
+}
+
+/* The eighth stanza asks at once. */
+static void test_eight(void **state)
+{
+	UNUSED(state);
+	enable();
+	ar.echo = true;
+	for (unsigned i = 0; i < 7; i++)
+		assert_null(strstr(ar_talk(fd, "<presence/>"), "<r "));
+	assert_non_null(strstr(ar_talk(fd, "<presence/>"), "<r " SM "/>"));
+}
+
+/* CUST-3: a resumption tells what is committed, and the rest when it is; and asks again. */
+static void test_resume_under_way(void **state)
+{
+	struct mail m = { .id = 1 };
+	char id[SM_ID_OCTETS + 1] = "";
+	const char *got;
+	int other;
+
+	UNUSED(state);
+	enable();
+	memcpy(id, c->st.as->sm->id, SM_ID_OCTETS);
+	deliver(&m);
+	ar_turn();
+	clock_fake_advance_ms(300);
+	ar_turn();
+	assert_non_null(strstr(ar_recv(fd), "<r "));
+	ar.hold = true;
+	heard(message, "");
+	heard(message, "");
+	other = authed("alice@localhost");
+	got = resume(other, id, 0);
+	assert_non_null(strstr(got, "<resumed "));
+	assert_non_null(strstr(got, "h='0'"));
+	assert_non_null(strstr(ar_recv(fd), "<conflict "));
+	clock_fake_advance_ms(300);
+	ar_turn();
+	assert_string_equal(ar_recv(other), "<r " SM "/>");
+	ar_commit(0);
+	ar_turn();
+	assert_string_equal(ar_recv(other), "<a " SM " h='2'/>");
+	close(other);
+	ar_turn();
+}
+
+/* CUST-2: what the store knows of a session: its count while it may come back, nothing once it has said goodbye, and
+ * never less than what was committed with its last stanzas. */
+static void test_stored_count(void **state)
+{
+	unsigned before;
+
+	UNUSED(state);
+	heard("<enable " SM "/>", "<enabled " SM "/>");
+	heard("</stream:stream>", "</stream:stream>");
+	assert_int_equal(ar.nsm_put + ar.nsm_del, 0);
+	close(fd);
+	fd = ar_bound(&c);
+	enable();
+	assert_int_equal(ar.nsm_put, 1);
+	heard("<presence/>", "");
+	heard("</stream:stream>", "</stream:stream>");
+	assert_int_equal(ar.nsm_del, 1);
+	close(fd);
+	fd = ar_bound(&c);
+	enable();
+	heard("<presence/><presence/>", "");
+	conn_kill(c->st.conn);
+	ar_turn();
+	before = ar.nsm_put;
+	clock_fake_advance_ms(301000);
+	ar_turn();
+	assert_int_equal(ar.nended, 3);
+	assert_int_equal(ar.nsm_put, before + 1);
+	assert_int_equal(ar.sm_put_h, 2);
+	close(fd);
+	fd = ar_bound(&c);
+	enable();
+	ar.hold = true;
+	heard(message, "");
+	conn_kill(c->st.conn);
+	ar_turn();
+	before = ar.nsm_put;
+	clock_fake_advance_ms(301000);
+	ar_turn();
+	assert_int_equal(ar.nended, 4);
+	assert_int_equal(ar.nsm_put, before); /* the commit brings its own */
+	assert_int_equal(ar.nsm_del, 1);
+	ar_commit(0);
+}
+
+static void test_resumption_time(void **state)
+{
+	UNUSED(state);
+	assert_non_null(strstr(ar_talk(fd, "<enable " SM " resume='1' max='10'/>"), " max='10'/>"));
+	conn_kill(c->st.conn);
+	ar_turn();
+	clock_fake_advance_ms(9900);
+	ar_turn();
+	assert_int_equal(ar.nended, 0);
+	clock_fake_advance_ms(200);
+	ar_turn();
+	assert_int_equal(ar.nended, 1);
+	close(fd);
+	fd = ar_bound(&c);
+	assert_non_null(strstr(ar_talk(fd, "<enable " SM " resume='true' max='5000'/>"), " max='300'/>"));
+}
+
+/* limits sm_queue, to the stanza. */
+static void test_queue_limit(void **state)
+{
+	struct mail m[4] = { { .id = 1 }, { .id = 2 }, { .id = 3 }, { .id = 4 } };
+
+	UNUSED(state);
+	ar.cfg->lim.sm_queue = 3;
+	enable();
+	for (unsigned i = 0; i < 3; i++)
+		deliver(&m[i]);
+	ar_turn();
+	assert_int_equal(ar.nended, 0);
+	deliver(&m[3]);
+	ar_turn();
+	assert_int_equal(ar.nended, 1);
+	assert_int_equal(ar.nundelivered, 4);
+	assert_non_null(strstr(ar_recv(fd), "<policy-violation"));
+}
+
+/* CUST-7: a promise without a row is handed back, too; what was read before the end is not. */
+static void test_promise_without_row(void **state)
+{
+	struct mail m = { .id = 1 };
+
+	UNUSED(state);
+	deliver(NULL);
+	ar_turns(2);
+	close(fd);
+	fd = -1;
+	ar_turn();
+	assert_int_equal(ar.nended, 1);
+	assert_int_equal(ar.nundelivered, 1);
+	fd = ar_bound(&c);
+	deliver(&m);
+	ar_turns(2);
+	ar_recv(fd);
+	close(fd); /* before anybody looked */
+	fd = -1;
+	ar_turn();
+	assert_int_equal(ar.nended, 2);
+	assert_int_equal(ar.nundelivered, 1);
+	assert_int_equal(ar.nmail_acked, 1);
+}
+
+/* A session that is being closed does not wait to be resumed when its connection goes first. */
+static void test_closed_and_lost(void **state)
+{
+	UNUSED(state);
+	enable();
+	ar.last->ops->close(ar.last, "conflict", SL_NULL);
+	conn_kill(c->st.conn);
+	ar_turn();
+	assert_int_equal(access_worker_totals(&ar.w).detached, 0);
+	assert_int_equal(ar.nended, 1);
+}
+
+/* RFC 6120 7.6.2: why a resource cannot be bound. */
+static void test_bind_refused(void **state)
+{
+	static const struct {
+		int rc;
+		const char *condition;
+	} cases[] = {
+		{ E_NOTFOUND, "<not-allowed " },    { E_LIMIT, "<resource-constraint " },
+		{ E_NOMEM, "<resource-constraint " }, { E_EXISTS, "<conflict " },
+		{ E_IO, "<internal-server-error " },
+	};
+	int other = authed("alice@localhost");
+
+	UNUSED(state);
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const char *got;
+
+		ar.bind_rc = cases[i].rc;
+		got = ar_talk(other, "<iq type='set' id='b'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'/></iq>");
+		assert_non_null(strstr(got, "type='error'"));
+		assert_non_null(strstr(got, cases[i].condition));
+	}
+	close(other);
+	ar_turn();
+}
+
 /* Mail is held until the peer's count covers it, is written again on the next stream with its own
  * children, and goes back when the session ends. */
 static void test_mail(void **state)
 {
 	struct mail m[3] = { { .id = 1 }, { .id = 2 }, { .id = 3 } };
-	struct stream *s;
-	struct c2s *d;
 	char text[256];
 	const char *got;
 	int other;
@@ -300,11 +596,7 @@ static void test_mail(void **state)
 	snprintf(text, sizeof(text), "<resume " SM " h='2' previd='%.24s'/>", c->st.as->sm->id);
 	conn_kill(c->st.conn);
 	ar_turn();
-	other = ar_connect(ACCESS_C2S, &s);
-	d = container_of(s, struct c2s, st);
-	ar_talk(other, AR_OPEN);
-	ar_authed(d);
-	ar_talk(other, AR_OPEN);
+	other = authed("alice@localhost");
 	got = ar_talk(other, text);
 	assert_int_equal(ar.nmail_acked, 2);
 	assert_non_null(strstr(got, "<resumed "));
@@ -348,6 +640,7 @@ static void test_enable_without_resume(void **state)
 	close(fd);
 	fd = -1;
 	ar_turn();
+	assert_int_equal(atomic_load(&ar.w.counter[CNT_SM_DETACHED]), 0);
 	assert_int_equal(access_worker_totals(&ar.w).sessions, 0);
 	assert_int_equal(ar.nended, 1);
 }
@@ -371,7 +664,13 @@ int main(void)
 		T(test_requests),       T(test_congestion),
 		T(test_flow),           T(test_mail),
 		T(test_mail_by_tcp),    T(test_enable_without_resume),
-		T(test_bad_attributes),
+		T(test_bad_attributes), T(test_not_yours),
+		T(test_enabled_late),   T(test_enabled_late_too_high),
+		T(test_eight),          T(test_enabled_late_by_tcp),
+		T(test_stored_count),   T(test_resume_under_way),
+		T(test_queue_limit),    T(test_resumption_time),
+		T(test_closed_and_lost), T(test_promise_without_row),
+		T(test_bind_refused),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

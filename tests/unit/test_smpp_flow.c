@@ -121,6 +121,68 @@ static void test_one_complaint(void **state)
 	assert_true(f.rate >= 1);
 }
 
+static void near(double got, double want)
+{
+	if (got < want * 0.9999 || got > want * 1.0001)
+		fail_msg("%f, not %f", got, want);
+}
+
+/* FLOW-2 to FLOW-4 by their figures. */
+static void test_figures(void **state)
+{
+	struct smpp_flow f;
+
+	UNUSED(state);
+	smpp_flow_init(&f, &(struct smpp_flow_cfg){ 0 }, 1000);
+	for (unsigned i = 0; i < 100; i++)
+		smpp_flow_accepted(&f, 1000 + i * 10u);
+	smpp_flow_throttled(&f, 2000, 2000);
+	near(f.rate, 95); /* of 100 a second */
+	assert_int_equal(smpp_flow_room(&f, 2049), 0);
+	assert_int_equal(smpp_flow_wait_ms(&f, 2000), 50);
+	smpp_flow_room(&f, 2999);
+	near(f.rate, 95);
+	smpp_flow_room(&f, 3000);
+	near(f.rate, 104.5);
+	smpp_flow_room(&f, 4000); /* beyond the complaint: steps that double */
+	near(f.rate, 114.95);
+	smpp_flow_room(&f, 5000);
+	near(f.rate, 114.95 * 1.2);
+	/* Nothing was taken since: not below the middle of the last good rate and this one. */
+	smpp_flow_throttled(&f, 5001, 5001);
+	near(f.rate, 0.95 * (114.95 + 114.95 * 1.2) / 2);
+	assert_int_equal(smpp_flow_wait_ms(&f, 5001), 100);
+	double near_it = f.rate;
+	smpp_flow_room(&f, 6001);
+	near(f.rate, near_it * 1.01);
+	smpp_flow_room(&f, 5001 + 59999);
+	assert_true(f.rate > 0);
+	smpp_flow_room(&f, 5001 + 60000);
+	assert_int_equal(smpp_flow_room(&f, 5001 + 60000), SMPP_FLOW_UNLIMITED);
+	/* The first complaint of a quiet link: 20 a second, and 1 a second more at least. */
+	smpp_flow_init(&f, &(struct smpp_flow_cfg){ 0 }, 1000);
+	smpp_flow_throttled(&f, 2000, 2000);
+	near(f.rate, 19);
+	smpp_flow_room(&f, 3000);
+	near(f.rate, 20.9);
+}
+
+/* FLOW-5: nor is it passed by what FLOW-4 allows. */
+static void test_max_rate_while_growing(void **state)
+{
+	struct smpp_flow f;
+
+	UNUSED(state);
+	smpp_flow_init(&f, &(struct smpp_flow_cfg){ .max_rate = 25 }, 1000);
+	smpp_flow_throttled(&f, 2000, 2000);
+	near(smpp_flow_rate(&f), 19);
+	for (uint64_t now = 2000; now < 30000; now += 100) {
+		smpp_flow_room(&f, now);
+		assert_true(smpp_flow_rate(&f) <= 25);
+	}
+	near(smpp_flow_rate(&f), 25);
+}
+
 /* FLOW-5: the configured rate. */
 static void test_max_rate(void **state)
 {
@@ -146,6 +208,8 @@ int main(void)
 		cmocka_unit_test(test_free_until_throttled),
 		cmocka_unit_test(test_one_complaint),
 		cmocka_unit_test(test_max_rate),
+		cmocka_unit_test(test_figures),
+		cmocka_unit_test(test_max_rate_while_growing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

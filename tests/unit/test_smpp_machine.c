@@ -19,6 +19,7 @@ struct world {
 	uint32_t state_ms, tick_ms;
 	uint64_t state_due, tick_due;
 	uint32_t sent_command[64], sent_seq[64], sent_status[64];
+	uint8_t version;
 	int send_rc;
 	size_t unsent;
 	struct {
@@ -73,6 +74,7 @@ static int op_send(void *arg, const struct smpp_pdu *p, struct err *e)
 		return err_set(e, x->send_rc, NULL, "no");
 	assert_true(x->connected);
 	x->sent_command[x->sent % 64] = p->command_id;
+	x->version = p->interface_version;
 	x->sent_seq[x->sent % 64] = p->sequence_number;
 	x->sent_status[x->sent++ % 64] = p->command_status;
 	return 100;
@@ -705,8 +707,111 @@ static void test_wrong_pdus(void **state)
 	submit(1);
 	p.sequence_number = last_seq();
 	smpp_machine_malformed(&w.m, &p);
+	assert_int_equal(w.results, 1);
 	assert_int_equal(w.result[0].r, SMPP_RESULT_ACCEPTED);
 	assert_string_equal(w.result[0].id, "");
+}
+
+/* The table once more, as the rules have it: for each event the state that follows, "-": refused. */
+static void test_table_is_the_rules(void **state)
+{
+	enum { CL, CO, OP, BO, DR, UN, BA, RE, NO = 99 };
+	static const uint8_t next[][12] = {
+		/*       ENA DIS CON LOS TIM BRE OUT UNB URE DRA SIL FRA */
+		[CL] = { CO, CL, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO },
+		[CO] = { NO, CL, OP, BA, BA, NO, NO, NO, NO, NO, NO, NO },
+		[OP] = { NO, CL, NO, BA, BA, BO, OP, BA, NO, NO, NO, BA },
+		[BO] = { NO, DR, NO, BA, NO, NO, BO, BA, NO, NO, BA, BA },
+		[DR] = { BO, NO, NO, CL, UN, NO, NO, CL, NO, UN, CL, CL },
+		[UN] = { UN, UN, NO, CL, CL, NO, NO, CL, CL, NO, NO, CL },
+		[BA] = { NO, CL, NO, NO, CO, NO, NO, NO, NO, NO, NO, NO },
+		[RE] = { NO, CL, NO, NO, CO, NO, NO, NO, NO, NO, NO, NO },
+	};
+	struct smpp_pdu ok = { .command_id = SMPP_bind_transceiver_resp };
+
+	UNUSED(state);
+	assert_int_equal(smpp_machine_def.nstates, ARRAY_LEN(next));
+	assert_int_equal(smpp_machine_def.nevents, ARRAY_LEN(next[0]));
+	for (uint8_t s = 0; s < smpp_machine_def.nstates; s++)
+		for (uint8_t e = 0; e < smpp_machine_def.nevents; e++) {
+			const struct fsm_row *r = row_for(s, e, &ok);
+
+			if ((r ? r->next : NO) != next[s][e])
+				fail_msg("%s %s", smpp_machine_def.states[s].name, smpp_machine_def.events[e]);
+		}
+}
+
+/* BIND-1, BIND-3, BIND-4: what is sent, and which refusals need somebody to change something. */
+static void test_bind_statuses(void **state)
+{
+	static const struct {
+		uint32_t status;
+		uint8_t next;
+	} cases[] = {
+		{ SMPP_ESME_RINVPASWD, SMPP_ST_REFUSED }, { SMPP_ESME_RINVSYSID, SMPP_ST_REFUSED },
+		{ SMPP_ESME_RINVSYSTYP, SMPP_ST_REFUSED }, { SMPP_ESME_RPROHIBITED, SMPP_ST_REFUSED },
+		{ SMPP_ESME_RALYBND, SMPP_ST_BACKOFF }, { SMPP_ESME_RBINDFAIL, SMPP_ST_BACKOFF },
+		{ SMPP_ESME_RSYSERR, SMPP_ST_BACKOFF },
+	};
+
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		teardown(state);
+		setup(state);
+		go(SMPP_ST_OPEN);
+		assert_int_equal(last_command(), SMPP_bind_transceiver);
+		assert_int_equal(w.version, 0x34);
+		receive(SMPP_bind_transceiver_resp, last_seq(), cases[i].status);
+		assert_int_equal(w.m.fsm.state, cases[i].next);
+	}
+}
+
+/* LINK-4: the boundary between what had left and what had not falls between two requests. */
+static void test_lost_between_requests(void **state)
+{
+	UNUSED(state);
+	go(SMPP_ST_BOUND);
+	for (uint64_t i = 0; i < 3; i++)
+		assert_int_equal(submit(i), 0);
+	w.unsent = 100; /* just the last */
+	lost();
+	assert_int_equal(w.results, 3);
+	assert_int_equal(w.result[0].r, SMPP_RESULT_AMBIGUOUS);
+	assert_int_equal(w.result[1].r, SMPP_RESULT_AMBIGUOUS);
+	assert_int_equal(w.result[2].r, SMPP_RESULT_UNSENT);
+}
+
+/* LINK-3, PDU-9: a nack answers an enquire_link; an alert_notification is nothing odd. */
+static void test_nothing_odd(void **state)
+{
+	UNUSED(state);
+	go(SMPP_ST_BOUND);
+	pass(30000);
+	assert_int_equal(last_command(), SMPP_enquire_link);
+	receive(SMPP_generic_nack, last_seq(), SMPP_ESME_RINVCMDID);
+	unsigned sent = w.sent;
+	receive(SMPP_alert_notification, 9, 0);
+	assert_int_equal(w.sent, sent);
+	assert_int_equal(w.m.counts.late, 0);
+	assert_int_equal(w.m.counts.glitches, 0);
+	pass(29999);
+	assert_int_equal(w.sent, sent);
+	pass(2);
+	assert_int_equal(last_command(), SMPP_enquire_link);
+}
+
+/* FLOW-5: what was sent is taken from the bucket. */
+static void test_rate(void **state)
+{
+	smpp_machine_free(&w.m);
+	w.cfg.flow.max_rate = 100;
+	assert_int_equal(smpp_machine_init(&w.m, &w.cfg, &ops, &w, NULL), 0);
+	UNUSED(state);
+	go(SMPP_ST_BOUND);
+	assert_int_equal(submit(1), 0);
+	assert_int_equal(submit(2), E_AGAIN);
+	pass(11);
+	assert_int_equal(submit(2), 0);
+	assert_int_equal(submit(3), E_AGAIN);
 }
 
 /* LINK-6, LINK-7. */
@@ -832,6 +937,11 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_every_pair),
+		T(test_table_is_the_rules),
+		T(test_bind_statuses),
+		T(test_lost_between_requests),
+		T(test_nothing_odd),
+		T(test_rate),
 		T(test_bind),
 		T(test_bind_refused),
 		T(test_backoff),

@@ -80,6 +80,11 @@ static void test_dialects(void **state)
 		   "1", 0, 0, "id:2 stat:DELIVRD");
 	check_text("id:1 text:hello stat:DELIVRD", "1", SMPP_STATE_DELIVERED, "", 0, 0,
 		   "hello stat:DELIVRD");
+	check_text("stat:UNDELIV text:id:2 stat:DELIVRD", "2", SMPP_STATE_UNDELIVERABLE, "", 0, 0,
+		   "id:2 stat:DELIVRD");
+	check_text("id:1 stat:DELIVRD text:err:5 done date:0808011830", "1", SMPP_STATE_DELIVERED, "", 0, 0,
+		   "err:5 done date:0808011830");
+	check_text("stat:DELIVRD stat:REJECTD id:1 id:2", "1", SMPP_STATE_DELIVERED, "", 0, 0, "");
 	/* Nothing of use, hidden words, bad dates. */
 	check_text("Hello, is this valid: no", "", -1, "", 0, 0, "");
 	check_text("paid:7 substat:DELIVRD", "", -1, "", 0, 0, "");

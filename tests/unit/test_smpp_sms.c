@@ -168,7 +168,7 @@ static void test_coding_in(void **state)
 		{ 0x00, GSM_ENC_7BIT },   { 0x01, GSM_ENC_LATIN1 }, { 0x02, GSM_ENC_OCTETS },
 		{ 0x03, GSM_ENC_LATIN1 }, { 0x04, GSM_ENC_OCTETS }, { 0x05, GSM_ENC_OCTETS },
 		{ 0x08, GSM_ENC_UCS2 },   { 0x10, GSM_ENC_7BIT },   { 0x14, GSM_ENC_OCTETS },
-		{ 0x18, GSM_ENC_UCS2 },   { 0x38, GSM_ENC_UCS2 },   { 0x40, GSM_ENC_OCTETS },
+		{ 0x18, GSM_ENC_UCS2 },   { 0x38, GSM_ENC_OCTETS },   { 0x40, GSM_ENC_OCTETS },
 		{ 0xc8, GSM_ENC_7BIT },   { 0xe0, GSM_ENC_UCS2 },   { 0xf0, GSM_ENC_7BIT },
 		{ 0xf4, GSM_ENC_OCTETS },
 	};

@@ -281,11 +281,19 @@ static void test_mail_load(void **state)
 	assert_sl(l.row_r[0].sender, "s@h");
 	assert_sl(l.row_r[0].stanza, "<message/>");
 	assert_int_equal(l.row_r[1].id, 20);
+	assert_true(l.more_r);
 	store_op_fini(&l.op);
+	l.octets = 1; /* one row in any case */
+	DO(l);
+	assert_int_equal(l.n_r, 1);
+	assert_true(l.more_r);
+	store_op_fini(&l.op);
+	l.octets = 1000;
 	l.after = 20;
 	DO(l);
 	assert_int_equal(l.n_r, 1);
 	assert_int_equal(l.row_r[0].id, 30);
+	assert_false(l.more_r);
 	store_op_fini(&l.op);
 	DO(d);
 	DO(d); /* again: fine */
@@ -616,18 +624,20 @@ static void test_number(void **state)
 	p.number = SL("+15550101");
 	DO(p);
 	store_op_fini(&p.op);
-	p.number = SL("+15550102");
+	p.number = SL("+15550002"); /* the youngest */
 	DO(p);
 	store_op_fini(&p.op);
 	DO(l);
 	assert_int_equal(l.n_r, 3);
+	assert_sl(l.row_r[2].number, "+15550002");
+	l.after = l.row_r[1].age;
 	assert_sl(l.row_r[0].number, "+15550100");
 	assert_sl(l.row_r[0].jid, "a@h");
 	assert_sl(l.row_r[0].link, "l2");
 	store_op_fini(&l.op);
-	l.after = SL("+15550101");
 	DO(l);
 	assert_int_equal(l.n_r, 1);
+	assert_sl(l.row_r[0].number, "+15550002");
 	store_op_fini(&l.op);
 	DO(d);
 	assert_int_equal(d.n_r, 1);
@@ -1199,9 +1209,11 @@ static void test_frag_joined(void **state)
 	j.n = 1;
 	DO(j);
 	DO(x);
+	assert_int_equal(x.n_r, 0);
 	assert_int_equal(rig_sql(r, "SELECT count(*) FROM frag"), 3);
 	x.before_ms = 501;
 	DO(x);
+	assert_int_equal(x.n_r, 1);
 	assert_int_equal(rig_sql(r, "SELECT count(*) FROM frag"), 2);
 }
 

@@ -739,6 +739,8 @@ int component_new(struct loop *l, struct resolver *r, const struct component_cfg
 	if (rc == 0)
 		rc = xml_pool_new(&c->pool, 1);
 	fsm_init(&c->fsm, &component_fsm);
+	c->backoff_ms =
+		BACKOFF_MIN_MS; /* COMP-1: after the first loss; the start waited for half of it */
 	if (rc < 0) {
 		component_free(&c);
 		return rc;

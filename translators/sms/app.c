@@ -331,8 +331,8 @@ static int other_server(struct sms_app *a, struct component_cfg *c, char host[CO
 	c->tls_verified = a->cfg->sms.server_ca.n != 0;
 	if (c->secure == COMPONENT_TLS_NEVER)
 		return 0;
-	return tls_ctx_client(a->cfg->sms.server_ca, c->tls_verified, SL_NULL, SL_NULL,
-			      &c->tls_ctx, e);
+	return tls_ctx_client(a->cfg->sms.server_ca, c->tls_verified, SL_NULL, SL_NULL, &c->tls_ctx,
+			      e);
 }
 
 static int connect_core(struct sms_app *a, struct err *e)
@@ -384,18 +384,18 @@ static int store_sync(struct sms_app *a, struct store_op *op, enum store_kind ki
 
 static int load_numbers(struct sms_app *a, struct err *e)
 {
-	char after[64] = "";
+	uint64_t after = 0;
 	unsigned n;
 
 	do {
-		struct store_number_list op = { .after = sl_cstr(after), .limit = NUMBERS_PAGE };
+		struct store_number_list op = { .after = after, .limit = NUMBERS_PAGE };
 		int rc = store_sync(a, &op.op, STORE_NUMBER_LIST, e);
 		n = rc == 0 ? op.n_r : 0;
 		for (unsigned i = 0; i < n && rc == 0; i++)
 			rc = numbers_set(a->numbers, op.row_r[i].number, op.row_r[i].jid,
 					 op.row_r[i].link);
 		if (n)
-			sl_to_cstr(op.row_r[n - 1].number, after, sizeof(after));
+			after = op.row_r[n - 1].age;
 		store_op_fini(&op.op);
 		if (rc < 0)
 			return rc;
@@ -467,22 +467,24 @@ int app_start(struct sms_app *a, struct err *e)
 /* ---- record keeping
  * ------------------------------------------------------------------------------------ */
 
+static void purge(struct sms_app *a);
+
+/* In portions, so that others' commits come between them. */
 static void purged(struct store_op *op)
 {
 	struct sms_app *a = op->arg;
+	bool more = op->rc == 0 && a->purge.n_r == PURGE_ROWS;
 
 	a->purging = false;
 	store_op_fini(op);
+	if (more)
+		purge(a);
 }
 
-static void on_purge(struct loop_timer *t)
+static void purge(struct sms_app *a)
 {
-	struct sms_app *a = container_of(t, struct sms_app, purge_timer);
 	uint64_t keep = (uint64_t)a->cfg->sms.keep_days * 86400000u, now = clock_wall_ms();
 
-	loop_timer_set(a->loop, t, PURGE_EVERY_MS, on_purge);
-	outcome_settle(a->outcome);
-	quota_sweep(a->quota, clock_mono_ms());
 	if (a->purging || keep > now)
 		return;
 	a->purging = true;
@@ -490,6 +492,21 @@ static void on_purge(struct loop_timer *t)
 	a->purge.before_ms = now - keep;
 	a->purge.limit = PURGE_ROWS;
 	store_submit(a->store, &a->purge.op);
+}
+
+void app_keep_house(struct sms_app *a)
+{
+	outcome_settle(a->outcome);
+	quota_sweep(a->quota, clock_mono_ms());
+	purge(a);
+}
+
+static void on_purge(struct loop_timer *t)
+{
+	struct sms_app *a = container_of(t, struct sms_app, purge_timer);
+
+	loop_timer_set(a->loop, t, PURGE_EVERY_MS, on_purge);
+	app_keep_house(a);
 }
 
 /* ---- reload, stop

@@ -33,10 +33,10 @@ enum part_result {
 
 struct part_outcome {
 	enum part_result result;
-	struct sl message_id;  /* PART_ACCEPTED: as the network gave it */
-	const char *condition; /* else: the stanza error condition, a static string of
-				  smpp_status.c's table */
-	char text[96];         /* else: the network's reason */
+	struct sl message_id; /* PART_ACCEPTED: as the network gave it */
+	/* else: the stanza error condition and its type, static strings of smpp_status.c's table */
+	const char *condition, *type;
+	char text[96]; /* else: the network's reason */
 };
 
 enum receipt_state { RECEIPT_INTERMEDIATE, RECEIPT_DELIVERED, RECEIPT_FAILED, RECEIPT_EXPIRED };

@@ -53,7 +53,8 @@ static void sms_sent(void *arg, struct hal_radio *r, uint64_t cookie, enum hal_r
 	struct radio *x = arg;
 	struct part_outcome o = { .result = map[res],
 				  .message_id = reference,
-				  .condition = "recipient-unavailable" };
+				  .condition = "recipient-unavailable",
+				  .type = "cancel" };
 
 	UNUSED(r);
 	snprintf(o.text, sizeof(o.text), "%s", text);

@@ -83,6 +83,7 @@ static void on_submit_result(void *arg, struct smpp_link *l, uint64_t cookie, en
 	case SMPP_RESULT_REFUSED:
 		o.result = refused(status);
 		o.condition = smpp_status_find(status)->condition;
+		o.type = smpp_status_find(status)->type;
 		snprintf(o.text, sizeof(o.text), "%s (%s, 0x%x)", smpp_status_find(status)->text,
 			 smpp_status_find(status)->name, status);
 		break;
@@ -96,6 +97,19 @@ static void on_submit_result(void *arg, struct smpp_link *l, uint64_t cookie, en
 	x->b.ops->on_result(x->b.arg, &x->b, cookie, &o);
 }
 
+/* TEXT-28: by the number plan, or with the + that many centres leave out. */
+static bool address(const struct smpp *x, struct sl s, char dst[NUMBER_MAX])
+{
+	char plus[NUMBER_MAX];
+
+	if (number_normalise(x->np, s, dst, NULL) == 0)
+		return true;
+	if (s.n <= 8 || s.n >= NUMBER_MAX - 1)
+		return false;
+	snprintf(plus, sizeof(plus), "+%.*s", SLARG(s));
+	return number_normalise(x->np, sl_cstr(plus), dst, NULL) == 0;
+}
+
 static void on_deliver(void *arg, struct smpp_link *l, const struct smpp_in *m, uint64_t token)
 {
 	struct smpp *x = arg;
@@ -106,16 +120,12 @@ static void on_deliver(void *arg, struct smpp_link *l, const struct smpp_in *m, 
 			     .body = m->body };
 
 	UNUSED(l);
-	if (!m->from_alphanumeric && number_normalise(x->np, m->from, from, NULL) == 0)
+	if (!m->from_alphanumeric && address(x, m->from, from))
 		in.from = sl_cstr(from);
 	else
 		in.from_alphanumeric = true;
-	if (number_normalise(x->np, m->to, to, NULL) == 0)
+	if (address(x, m->to, to))
 		in.to = sl_cstr(to);
-	else if (m->to.n > 8 && m->to.n < NUMBER_MAX - 1) { /* many centres leave the + out */
-		snprintf(to, sizeof(to), "+%.*s", SLARG(m->to));
-		in.to = sl_cstr(to);
-	}
 	x->b.ops->on_message(x->b.arg, &x->b, &in, token);
 }
 
@@ -312,6 +322,7 @@ static void session_cfg(const struct config_link *c, struct smpp_link_cfg *l)
 			     .session_init_ms = c->bind_seconds * 1000u,
 			     .response_ms = c->response_seconds * 1000u,
 			     .enquire_ms = c->enquire_link_seconds * 1000u,
+			     .inactivity_ms = c->inactivity_seconds * 1000u,
 			     .backoff_min_ms = c->reconnect_min_seconds * 1000u,
 			     .backoff_max_ms = c->reconnect_max_seconds * 1000u,
 			     .flow = { .max_rate = c->rate,

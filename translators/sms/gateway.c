@@ -155,16 +155,8 @@ void gateway_stanza(struct sms_app *a, struct stanza *st, struct component_ticke
 {
 	bool is_message = st->kind == STANZA_MESSAGE && st->type != ST_ERROR;
 
-	if (is_message && st->to.local.n && xml_child(st->root, NS_STANZA, SL("body"))) {
+	if (is_message && xml_child(st->root, NS_STANZA, SL("body"))) {
 		out_message(a->out, st, t);
-		return;
-	}
-	if (is_message && st->to.local.n == 0 && xml_child(st->root, NS_STANZA, SL("body"))) {
-		outcome_refuse(
-			a, st, SL_NULL, "item-not-found", "cancel",
-			"Write to a telephone number, for example +15551234567@ and this domain.",
-			t);
-		stanza_unref(&st);
 		return;
 	}
 	if (st->kind == STANZA_IQ)

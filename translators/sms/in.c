@@ -459,12 +459,17 @@ void in_recover(struct in *in)
 	sweep(in, 0);
 }
 
+static void purge(struct in *in, uint64_t before_ms);
+
 static void purged(struct store_op *op)
 {
 	struct in *in = op->arg;
+	bool more = op->rc == 0 && in->purge.n_r == PURGE_ROWS;
 
 	in->purging = false;
 	store_op_fini(op);
+	if (more)
+		purge(in, in->purge.before_ms);
 }
 
 static void purge(struct in *in, uint64_t before_ms)

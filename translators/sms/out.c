@@ -121,8 +121,7 @@ static bool copy_texts(struct entry *en, const struct store_queue_entry *q)
 	return true;
 }
 
-struct entry *entry_new(struct out *o, const struct store_queue_entry *q, bool known,
-			struct err *e)
+struct entry *entry_new(struct out *o, const struct store_queue_entry *q, bool known, struct err *e)
 {
 	struct gsm_split_cfg sc = { .encs = app_encodings(o->a, q->to_number),
 				    .max_parts = o->a->cfg->sms.max_parts };
@@ -421,6 +420,9 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 	if (st->type == ST_GROUPCHAT || st->type == ST_HEADLINE) {
 		cond = "feature-not-implemented";
 		why = "Only chat messages can be sent to a telephone.";
+	} else if (st->to.local.n == 0) {
+		cond = "item-not-found";
+		why = "Write to a telephone number, for example +15551234567@ and this domain.";
 	} else if (names_too_long(st, thread)) {
 		cond = "policy-violation"; /* MSG-12 */
 		type = "modify";
@@ -471,17 +473,9 @@ void out_message(struct out *o, struct stanza *st, struct component_ticket t)
 /* ---- reading back
  * ---------------------------------------------------------------------------------- */
 
-/* Returns 0, E_NOMEM: it has to be read again. */
-static int adopt(struct out *o, const struct store_queue_entry *q,
-		 const struct store_queue_part *p, unsigned n)
+/* What is stored of the parts. */
+static void take_parts(struct entry *en, const struct store_queue_part *p, unsigned n)
 {
-	struct err e = { 0 };
-
-	if (find_id(o, q->id))
-		return 0;
-	struct entry *en = entry_new(o, q, true, &e);
-	if (!en)
-		return E_NOMEM;
 	for (unsigned i = 0; i < n; i++) {
 		struct out_part *part = p[i].number >= 1 && p[i].number <= en->text.n
 						? &en->part[p[i].number - 1]
@@ -492,6 +486,35 @@ static int adopt(struct out *o, const struct store_queue_entry *q,
 		part->ambiguous = p[i].ambiguous;
 		part->message_id = arena_dup(en->arena, p[i].message_id);
 	}
+}
+
+/* MSG-13: links take other codings than before. What was sent of the old cut fits no part of the
+ * new one, so all of it goes, under a reference of its own. */
+static void recut(struct entry *en, const struct store_queue_part *p, unsigned n)
+{
+	en->recut = true;
+	en->q.ref = en->out->ref++;
+	for (unsigned i = 0; i < n; i++)
+		en->q.ambiguous |= p[i].state != STORE_Q_QUEUED;
+	for (unsigned i = 0; i < en->text.n; i++)
+		en->part[i].changed = true;
+}
+
+/* Returns 0, E_NOMEM: it has to be read again. */
+static int adopt(struct out *o, const struct store_queue_entry *q, const struct store_queue_part *p,
+		 unsigned n)
+{
+	struct err e = { 0 };
+
+	if (find_id(o, q->id))
+		return 0;
+	struct entry *en = entry_new(o, q, true, &e);
+	if (!en)
+		return E_NOMEM;
+	if (!en->misfit && en->text.n != q->parts)
+		recut(en, p, n);
+	else
+		take_parts(en, p, n);
 	if (en->misfit) {
 		en->q.ambiguous |= q->state == STORE_Q_SUBMITTED;
 		entry_evaluate(en);

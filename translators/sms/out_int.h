@@ -47,11 +47,12 @@ struct entry {
 	bool spilled;             /* only to be committed, then read again in its turn */
 	/* what the answers were since the last submission */
 	bool permanent, temporary, throttled, unsent, unanswered;
-	const char *condition;
+	const char *condition, *type;
 	char reason[128];
 	struct loop_timer timer;
 	struct component_ticket ticket;
 	bool has_ticket, drop;
+	bool recut;  /* read back, and cut into another number of parts than before */
 	bool misfit; /* read back, and cannot be cut any more: only to be ended (MSG-3) */
 };
 

@@ -90,6 +90,7 @@ static void commit(struct entry *en, struct store_op *outcome,
 	m->move.link = en->q.link;
 	m->move.error = sl_cstr(m->error);
 	m->move.ref = en->q.ref;
+	m->move.parts = en->recut ? (uint8_t)en->text.n : 0;
 	m->open = 1;
 	tail = &m->move.op;
 	for (unsigned i = 0; i < en->text.n; i++) {
@@ -120,9 +121,11 @@ void entry_release(struct entry *en)
 	en->reserved = 0;
 }
 
-static void note_outcome(struct entry *en, const char *condition, const char *text)
+static void note_outcome(struct entry *en, const char *condition, const char *type,
+			 const char *text)
 {
 	en->condition = condition;
+	en->type = type;
 	snprintf(en->reason, sizeof(en->reason), "%s", text);
 }
 
@@ -168,7 +171,7 @@ static void hand_over(struct entry *en)
 				en->unsent = true;
 			} else {
 				en->permanent = true;
-				note_outcome(en, "not-acceptable",
+				note_outcome(en, "not-acceptable", "modify",
 					     "this bearer cannot carry the message");
 			}
 		}
@@ -338,21 +341,23 @@ void out_result(struct out *o, struct bearer *b, uint64_t cookie, const struct p
 	UNUSED(b);
 	en->open--;
 	o->open--;
+	bool refused = r->result == PART_TEMPORARY || r->result == PART_THROTTLED ||
+		       r->result == PART_PERMANENT;
+
+	if (refused && !en->permanent) /* of several parts the one that decides is what is told */
+		note_outcome(en, r->condition, r->type, r->text);
 	switch (r->result) {
 	case PART_ACCEPTED:
 		part_accepted(en, p, r);
 		break;
 	case PART_TEMPORARY:
 		en->temporary = true;
-		note_outcome(en, r->condition, r->text);
 		break;
 	case PART_THROTTLED:
 		en->throttled = true;
-		note_outcome(en, r->condition, r->text);
 		break;
 	case PART_PERMANENT:
 		en->permanent = true;
-		note_outcome(en, r->condition, r->text);
 		break;
 	case PART_UNSENT:
 		en->unsent = true;
@@ -544,7 +549,7 @@ void entry_evaluate(struct entry *en)
 		char text[200];
 		snprintf(text, sizeof(text), "The network refused the message: %s.", en->reason);
 		end_entry(en, STORE_Q_FAILED, en->condition ? en->condition : "undefined-condition",
-			  "cancel", text);
+			  en->type ? en->type : "cancel", text);
 	} else {
 		requeue(en);
 	}

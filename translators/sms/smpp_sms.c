@@ -196,7 +196,9 @@ static enum gsm_enc coding_in(const struct smpp_sms_cfg *cfg, uint8_t dcs)
 		return GSM_ENC_LATIN1;
 	if (dcs == DCS_UCS2)
 		return GSM_ENC_UCS2;
-	if (dcs >= 0x10 && dcs < 0x40)
+	if (dcs >= 0x20 && dcs < 0x40) /* compressed */
+		return GSM_ENC_OCTETS;
+	if (dcs >= 0x10 && dcs < 0x20)
 		return general[dcs >> 2 & 3];
 	if (dcs >= 0xc0 && dcs < 0xe0)
 		return GSM_ENC_7BIT;

@@ -139,6 +139,8 @@ void gateway_stanza(struct sms_app *a, struct stanza *st_take, struct component_
 /* After a->cfg is set and the working folder is the state folder: loop, store, tables, bearers, the
  * stream to the core. */
 int app_start(struct sms_app *a, struct err *e);
+/* What is due now and then: receipts that never came, old records. */
+void app_keep_house(struct sms_app *a);
 /* Nothing is sent any more; the loop is stopped when the links have taken leave and what they said
  * is committed, or after STOP_WAIT_MS. */
 void app_stop(struct sms_app *a);

@@ -7,6 +7,8 @@
 
 #include "appliance/base/hash.h"
 
+#define MANY 1000u /* of fewer connections the memory is kept for the next ones */
+
 struct addr_slot {
 	struct hnode hn;
 	uint32_t n;
@@ -19,6 +21,7 @@ struct addr_table {
 	pthread_mutex_t lock;
 	struct htable slots;
 	uint32_t total[ADDR_KINDS];
+	uint32_t all, most; /* of all kinds; since addr_leave said so */
 };
 
 int addr_table_new(struct addr_table **t_r)
@@ -122,6 +125,8 @@ int addr_enter(struct addr_table *t, int fd, enum addr_kind kind, uint32_t per_a
 		rc = E_LIMIT;
 	if (rc == 0) {
 		t->total[kind]++;
+		if (++t->all > t->most)
+			t->most = t->all;
 		s->n++;
 		*slot_r = s;
 	}
@@ -129,13 +134,19 @@ int addr_enter(struct addr_table *t, int fd, enum addr_kind kind, uint32_t per_a
 	return rc;
 }
 
-void addr_leave(struct addr_table *t, struct addr_slot *slot)
+bool addr_leave(struct addr_table *t, struct addr_slot *slot)
 {
+	bool ebb;
+
 	pthread_mutex_lock(&t->lock);
 	t->total[slot->key[0]]--;
+	ebb = --t->all < t->most / 2 && t->most >= MANY;
+	if (ebb)
+		t->most = t->all;
 	if (--slot->n == 0) {
 		htable_del(&t->slots, &slot->hn);
 		free(slot);
 	}
 	pthread_mutex_unlock(&t->lock);
+	return ebb;
 }

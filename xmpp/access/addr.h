@@ -25,6 +25,8 @@ enum addr_kind {
  * socket) counts in the total only. */
 int addr_enter(struct addr_table *t, int fd, enum addr_kind kind, uint32_t per_addr_max,
 	       uint32_t total_max, struct addr_slot **slot_r);
-void addr_leave(struct addr_table *t, struct addr_slot *slot);
+/* True: half of the connections have gone since there were most of them, so that it is worth while
+ * to give their memory back to the system. */
+bool addr_leave(struct addr_table *t, struct addr_slot *slot);
 
 #endif

@@ -15,6 +15,13 @@
 	2000u /* stanzas of one session that wait for their commit before its stream is not read \
 	       */
 
+/* Memory of what is not acknowledged, beside the number of stanzas: a few of the largest are as
+ * much as thousands of usual ones. More than a pager has under way (PAGER_OCTETS) and one stanza;
+ * four times what may wait in the output; and this much for each stanza of sm_queue. */
+#define RING_OCTETS        (16u << 20)
+#define RING_STANZA_OCTETS 4096u
+#define RING_COMP_OCTETS   (64u << 20)
+
 static const struct session_ops as_ops;
 
 /* ---- the ring ---- */
@@ -49,6 +56,28 @@ static void ring_shrink(struct asession *as)
 	as->head = as->cap = 0;
 }
 
+static bool ring_full(const struct asession *as)
+{
+	const struct core_limits *lim = &as->cfg->lim;
+
+	if (as->is_component)
+		return as->octets > RING_COMP_OCTETS;
+	return (as->sm && as->n > lim->sm_queue) ||
+	       as->octets > RING_OCTETS + 4 * lim->out_octets +
+				    (size_t)lim->sm_queue * RING_STANZA_OCTETS;
+}
+
+/* The oldest leaves the ring. */
+static struct as_entry ring_pop(struct asession *as)
+{
+	struct as_entry e = *as_entry(as, 0);
+
+	as->head = (as->head + 1) & (as->cap - 1);
+	as->n--;
+	as->octets -= e.octets;
+	return e;
+}
+
 /* Without memory the session ends (AS_TODO_QUEUE) and this one goes back at once. */
 static void ring_push(struct asession *as, struct stanza *st, struct sl extra, struct mail *m)
 {
@@ -67,8 +96,11 @@ static void ring_push(struct asession *as, struct stanza *st, struct sl extra, s
 		memcpy(x->p, extra.p, extra.n);
 	}
 	e = as_entry(as, as->n++);
-	*e = (struct as_entry){ .st = stanza_ref(st), .m = m, .extra = x };
-	if ((extra.n && !x) || (as->sm && !as->is_component && as->n > as->cfg->lim.sm_queue))
+	*e = (struct as_entry){
+		.st = stanza_ref(st), .m = m, .extra = x, .octets = (uint32_t)stanza_memory(st)
+	};
+	as->octets += e->octets;
+	if ((extra.n && !x) || ring_full(as))
 		as_todo(as, AS_TODO_QUEUE);
 }
 
@@ -85,9 +117,7 @@ void as_acked(struct asession *as, uint32_t n)
 	if (n > as->n)
 		n = as->n;
 	while (n--) {
-		e = *as_entry(as, 0);
-		as->head = (as->head + 1) & (as->cap - 1);
-		as->n--;
+		e = ring_pop(as);
 		if (e.m)
 			mail_acked(as->aw->w, e.m);
 		entry_free(&e);
@@ -101,9 +131,7 @@ static void hand_back(struct asession *as)
 	struct as_entry e;
 
 	while (as->n) {
-		e = *as_entry(as, 0);
-		as->head = (as->head + 1) & (as->cap - 1);
-		as->n--;
+		e = ring_pop(as);
 		session_undelivered(&as->s, e.st, e.m);
 		entry_free(&e);
 	}

@@ -39,6 +39,7 @@ struct as_entry { /* delivered, not acknowledged */
 	struct stanza *st;
 	struct mail *m;
 	struct as_extra *extra;
+	uint32_t octets; /* memory of st */
 };
 
 struct asession {
@@ -51,6 +52,7 @@ struct asession {
 	struct list unacked_node;      /* access_worker.unacked */
 	struct as_entry *ring;
 	uint32_t head, n, cap; /* cap: 0 or a power of two */
+	size_t octets;         /* memory of the stanzas in it */
 	bool marked;           /* without XEP-0198: the mark_n oldest ... */
 	uint32_t mark_n;
 	uint64_t mark_octets;  /* ... lie before this octet of the stream */

@@ -2,6 +2,8 @@
 #include "xmpp/access/stream.h"
 #include "xmpp/access/asession.h"
 
+#include <malloc.h>
+
 #include "appliance/base/log.h"
 #include "appliance/base/rnd.h"
 
@@ -143,8 +145,9 @@ static void leave_worker(struct stream *s)
 static void release(struct stream *s)
 {
 	xml_stream_free(&s->xml);
-	if (s->counted)
-		addr_leave(access_of(s->w)->shared->addrs, s->addr);
+	/* What a flood has left behind lies in holes between what stays. */
+	if (s->counted && addr_leave(access_of(s->w)->shared->addrs, s->addr))
+		malloc_trim(0);
 	s->counted = false;
 	core_config_unref(s->cfg);
 	s->cfg = NULL;

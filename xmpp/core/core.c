@@ -474,7 +474,7 @@ static void stop_threads(struct core *c)
 		loop_stop(c->worker[i].w.loop);
 	/* Everything that was submitted is committed before this returns. */
 	auth_pool_free(&c->auth);
-	store_free(&c->store);
+	store_close(c->store);
 	set_phase(c, PHASE_CLOSED);
 	for (uint16_t i = 1; i < c->nworkers; i++)
 		if (c->worker[i].started)

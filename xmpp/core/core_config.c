@@ -21,6 +21,8 @@
 #define PREAUTH_NODES   256u
 #define BOUND_NODES     8192u
 #define COMPONENT_NODES 16384u
+#define DAY_S           86400
+#define WARN_DAYS       14
 #define OWN_SLACK       (64u << 10)
 
 static struct xml_limits xml_limits_of(const struct config *cfg, uint32_t octets, uint32_t nodes)
@@ -72,11 +74,29 @@ static int mechanisms_from(const struct config *cfg, struct core_config *c)
 	return rc;
 }
 
+static void warn_of_end(const struct config_host *h, const struct tls_ctx *t)
+{
+	int64_t left = tls_ctx_valid_s(t);
+
+	if (left < 0)
+		log_ev(LOG_L_WARN, "certificate.expired", KS("host", h->name),
+		       KI("days_ago", -left / DAY_S));
+	else if (left < WARN_DAYS * DAY_S)
+		log_ev(LOG_L_WARN, "certificate.expires", KS("host", h->name),
+		       KI("days_left", left / DAY_S));
+}
+
 static int host_from(const struct config_host *h, struct core_config *c, struct err *e)
 {
 	struct domain d = { .name = h->name, .kind = DOMAIN_HOST };
-	int rc = tls_ctx_server(h->certificate, h->key, "xmpp-client", &d.tls, e);
+	struct err why = { 0, NULL, "" };
+	int rc = tls_ctx_server(h->certificate, h->key, "xmpp-client", &d.tls, &why);
 
+	if (rc < 0)
+		err_set(e, rc, NULL, "host[" SLFMT "]: certificate_file, key_file: %s",
+			SLARG(h->name), why.text);
+	else
+		warn_of_end(h, d.tls);
 	if (rc == 0)
 		rc = core_config_add_domain(c, &d);
 	tls_ctx_unref(&d.tls);
@@ -100,6 +120,12 @@ static int first_from(const struct config *cfg, struct core_config *c, struct er
 	return rc;
 }
 
+#ifdef CONFIG_TRANSLATOR_SMS
+#define HAVE_SMS true
+#else
+#define HAVE_SMS false /* nobody would ever come for what waits for that domain */
+#endif
+
 static int domains_from(const struct config *cfg, struct core_config *c, struct err *e)
 {
 	struct domain sms = { .name = cfg->sms.domain,
@@ -120,7 +146,7 @@ static int domains_from(const struct config *cfg, struct core_config *c, struct 
 	}
 	if (rc == 0)
 		rc = first_from(cfg, c, e);
-	if (rc == 0 && cfg->sms.domain.n)
+	if (rc == 0 && HAVE_SMS && cfg->sms.domain.n)
 		rc = core_config_add_domain(c, &sms);
 	return rc;
 }

@@ -66,9 +66,8 @@ static void offer(struct user *u, struct item *it, struct session *only, int8_t 
 			item_free(it);
 			return;
 		}
-		m->paged = paged;
 		if (paged)
-			pager_offered(u->pager);
+			pager_offered(u->pager, m, it->st);
 	}
 	if (only) {
 		only->ops->deliver(only, it->st, extra, m);

@@ -36,6 +36,15 @@ static void expired_free(struct bus_msg *m)
 	free(em);
 }
 
+/* There is room for another offline message of this account now. */
+static void forget_one(struct worker *w, const struct stanza *st)
+{
+	struct user *u = user_find(w, st->to.bare);
+
+	if (u && user_ready(u) && u->mail_count)
+		u->mail_count--;
+}
+
 /* In the worker that owns the recipient: what is on its way there is left alone. */
 void expire_msg(void *worker, struct bus_msg *m)
 {
@@ -45,9 +54,13 @@ void expire_msg(void *worker, struct bus_msg *m)
 	const struct domain *d = core_domain(w->cfg, em->st->to.domain);
 
 	em->st = NULL;
-	if (mail_find(w, it.mail_id))
+	if (mail_find(w, it.mail_id)) {
 		item_free(&it);
-	else if (d && d->kind == DOMAIN_COMPONENT)
+		free(em);
+		return;
+	}
+	forget_one(w, it.st);
+	if (d && d->kind == DOMAIN_COMPONENT)
 		mail_bounce(w, &it, SC_REMOTE_SERVER_TIMEOUT,
 			    SL("the gateway was away for too long"));
 	else

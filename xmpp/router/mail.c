@@ -243,7 +243,7 @@ static void settle(struct mail *m)
 		if (!m->done)
 			mail_noted(u);
 		if (m->paged && u->pager) {
-			pager_settled(u->pager);
+			pager_settled(u->pager, m->octets);
 			deliver_pager_gc(u);
 		}
 		user_release(u);

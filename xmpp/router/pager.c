@@ -79,6 +79,12 @@ void pager_start(struct pager *p)
 	p->active = true;
 }
 
+static void late_gone(struct pager *p, const struct late *l)
+{
+	p->nlate--;
+	p->late_octets -= stanza_memory(l->it.st);
+}
+
 static void late_flush(struct pager *p)
 {
 	struct list *n;
@@ -86,7 +92,7 @@ static void late_flush(struct pager *p)
 	while ((n = list_pop(&p->late))) {
 		struct late *l = LIST_ENTRY(n, struct late, node);
 
-		p->nlate--;
+		late_gone(p, l);
 		if (l->it.mail_id && mail_find(p->w, l->it.mail_id))
 			item_free(&l->it);
 		else
@@ -151,14 +157,15 @@ static void retry_later(struct pager *p)
 /* Offers what was read. 0, or E_NOMEM: go on from there later. */
 static int offer_page(struct pager *p, const struct store_mail_load *l, bool *last_r)
 {
+	unsigned i = 0;
 	int rc = 0;
 
-	for (unsigned i = 0; i < l->n_r && p->active && p->ops->open(p->self) && rc == 0; i++) {
+	while (i < l->n_r && p->active && p->ops->open(p->self) && !pager_full(p) && rc == 0) {
 		rc = offer_row(p, &l->row_r[i]);
 		if (rc == 0)
-			p->after = l->row_r[i].id;
+			p->after = l->row_r[i++].id;
 	}
-	*last_r = l->n_r < PAGER_PAGE;
+	*last_r = i == l->n_r && !l->more_r; /* what did not fit is read again */
 	return rc;
 }
 
@@ -197,7 +204,7 @@ static void next_page(struct pager *p)
 		pager_stop(p);
 		return;
 	}
-	if (p->inflight + PAGER_PAGE > PAGER_WINDOW)
+	if (p->inflight + PAGER_PAGE > PAGER_WINDOW || pager_full(p))
 		return; /* pager_settled goes on */
 	p->loading = true;
 	p->again = false;
@@ -205,6 +212,7 @@ static void next_page(struct pager *p)
 	p->load.owner = p->owner;
 	p->load.after = p->after;
 	p->load.limit = PAGER_PAGE;
+	p->load.octets = PAGER_PAGE_OCTETS;
 	store_submit(p->w->store, &p->load.op);
 }
 
@@ -244,13 +252,22 @@ bool pager_take(struct pager *p, struct item *it)
 	return true;
 }
 
-void pager_offered(struct pager *p)
+bool pager_full(const struct pager *p)
 {
+	return p->inflight >= PAGER_WINDOW || p->octets >= PAGER_OCTETS;
+}
+
+void pager_offered(struct pager *p, struct mail *m, const struct stanza *st)
+{
+	m->paged = true;
+	m->octets = (uint32_t)stanza_memory(st);
+	p->octets += m->octets;
 	p->inflight++;
 }
 
-void pager_settled(struct pager *p)
+void pager_settled(struct pager *p, uint32_t octets)
 {
+	p->octets -= octets;
 	p->inflight--;
 	if (p->active && !p->loading && !loop_timer_armed(&p->retry))
 		next_page(p);
@@ -278,7 +295,7 @@ void pager_stop(struct pager *p)
 	while ((n = list_pop(&p->late))) {
 		struct late *l = LIST_ENTRY(n, struct late, node);
 
-		p->nlate--;
+		late_gone(p, l);
 		p->ops->keep(p->self, &l->it);
 		free(l);
 	}

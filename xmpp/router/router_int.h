@@ -77,6 +77,10 @@ void mail_flush_deletes(struct worker *w);
 #define PAGER_PAGE   64u  /* rows read at once */
 #define PAGER_WINDOW 256u /* rows offered and not acknowledged, at most */
 #define PAGER_LATE   64u  /* stanzas kept in memory that came meanwhile */
+/* And no more than this of memory, or one: a stanza may take thousands of times what usual ones do.
+ */
+#define PAGER_OCTETS      (4u << 20) /* offered; and once more for those that came meanwhile */
+#define PAGER_PAGE_OCTETS (1u << 20) /* read at once: octets of text */
 
 struct pager_ops {
 	/* Deliver; takes the item; stamp_ms 0: not from the store (came meanwhile). */
@@ -103,6 +107,7 @@ struct pager {
 	 * by the bus, and not before older ones of the same sender. */
 	uint64_t low[BUS_MAX_WORKERS];
 	uint32_t inflight;
+	size_t octets, late_octets; /* memory of what is in flight, of what is late */
 	uint16_t nlate;
 	bool active, loading, again;
 	bool spilled; /* something was left to the store meanwhile */
@@ -118,8 +123,10 @@ void pager_init(struct pager *p, struct worker *w, struct sl owner, const struct
 void pager_start(struct pager *p);
 /* A stanza that came for the owner: true: the pager has taken it (it waits its turn). */
 bool pager_take(struct pager *p, struct item *it);
-void pager_offered(struct pager *p);
-void pager_settled(struct pager *p); /* acknowledged or handed back */
+/* m's stanza is delivered from here on. */
+void pager_offered(struct pager *p, struct mail *m, const struct stanza *st);
+void pager_settled(struct pager *p, uint32_t octets); /* acknowledged or handed back */
+bool pager_full(const struct pager *p);
 /* Nobody is left to offer to: what waits goes to the store. */
 void pager_stop(struct pager *p);
 void pager_close(struct pager *p);      /* at the end: drops what waits */
@@ -139,6 +146,7 @@ struct router {
 	} * ring;
 	uint32_t head, n, cap; /* cap is a power of two */
 	struct loop_task drain, deletes;
+	uint32_t nabsent; /* users that are known not to exist */
 	struct htable mails;
 	struct list graves[2]; /* struct mail, oldest first: short and long */
 	struct list spare;

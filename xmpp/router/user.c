@@ -6,6 +6,9 @@
 
 #define IDLE_MS   60000u
 #define ABSENT_MS 10000u
+/* With many of them remembered, somebody makes names up: the next ones are forgotten soon. */
+#define ABSENT_MANY    4096u
+#define ABSENT_SOON_MS 100u
 
 enum user_event { EV_LOADED, EV_NOTFOUND, EV_FAILED, EV_RELOAD, EV_REMOVED, EV_IDLE, EV_MAX };
 
@@ -303,6 +306,13 @@ static void gone(void *self)
 	user_free(u);
 }
 
+static void entered(void *self, uint8_t from, uint8_t to)
+{
+	struct router *r = ((struct user *)self)->w->router;
+
+	r->nabsent += (uint32_t)(to == USER_ABSENT) - (uint32_t)(from == USER_ABSENT);
+}
+
 static void refuse(void *self, uint8_t state, uint8_t event)
 {
 	struct user *u = self;
@@ -322,6 +332,7 @@ const struct fsm_def user_fsm = {
 	.nrows = ARRAY_LEN(rows),
 	.start = USER_LOADING,
 	.fault = USER_FAILED,
+	.entered = entered,
 	.refuse = refuse,
 	.done = gone,
 	.index = &user_index,
@@ -336,8 +347,11 @@ static void idle_cb(struct loop_timer *t)
 
 static void idle_arm(struct user *u)
 {
+	bool many = u->fsm.state == USER_ABSENT && u->w->router->nabsent > ABSENT_MANY;
+	uint32_t ms = user_ready(u) ? IDLE_MS : many ? ABSENT_SOON_MS : ABSENT_MS;
+
 	u->used = false;
-	loop_timer_set(u->w->loop, &u->idle, user_ready(u) ? IDLE_MS : ABSENT_MS, idle_cb);
+	loop_timer_set(u->w->loop, &u->idle, ms, idle_cb);
 }
 
 void user_release(struct user *u)

@@ -40,9 +40,9 @@ enum {
  * from the configuration document (appliance/config). Reload publishes a new one to each worker. */
 struct core_limits {
 	struct xml_limits preauth, bound,
-		component; /* stanza size before and after login, on component streams */
+		component;     /* stanza size before and after login, on component streams */
 	struct xml_limits own; /* of our translators: room for what they say about a stanza */
-	uint32_t conns; /* of all listeners together; 0: no limit */
+	uint32_t conns;        /* of all listeners together; 0: no limit */
 	uint32_t conns_per_addr;
 	uint32_t unauth_s;                  /* seconds until a login must be complete */
 	uint32_t auth_failures;             /* per connection */

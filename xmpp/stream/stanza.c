@@ -194,6 +194,11 @@ int stanza_seal(struct stanza *s)
 	return 0;
 }
 
+size_t stanza_memory(const struct stanza *s)
+{
+	return arena_memory(s->arena);
+}
+
 struct stanza *stanza_ref(struct stanza *s)
 {
 	atomic_fetch_add_explicit(&s->refs, 1, memory_order_relaxed);

@@ -69,6 +69,9 @@ int stanza_seal(struct stanza *s);
 struct stanza *stanza_ref(struct stanza *s);
 void stanza_unref(struct stanza **s);
 
+/* Memory that it takes: what it was read from is a fraction of it. */
+size_t stanza_memory(const struct stanza *s);
+
 /* Serialise for one recipient. to/from NULL: as in the stanza; a null JID: none. extra: serialised
  * children that only this recipient gets, after the middle. Sealed only. stanza_wire_max gives an
  * upper bound of what stanza_wire_put writes (and returns). stanza_wire appends to out: 0,

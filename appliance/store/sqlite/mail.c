@@ -80,10 +80,12 @@ int sq_exec_mail_load(struct store_conn *c, struct store_op *op, struct err *e)
 	struct sl owner;
 	sqlite3_stmt *st;
 	uint64_t oid;
+	size_t octets = 0;
 	int rc = sq_rows_init(&rows, op, e);
 
 	p->row_r = NULL;
 	p->n_r = 0;
+	p->more_r = false;
 	if (rc == 0)
 		rc = sq_owner_find(c, p->owner, &oid, e);
 	if (rc < 0 || oid == 0)
@@ -101,10 +103,16 @@ int sq_exec_mail_load(struct store_conn *c, struct store_op *op, struct err *e)
 		if (rc < 0)
 			break;
 		row->owner = owner;
+		octets += row->stanza.n;
+		if (p->octets && octets >= p->octets) {
+			rc = 0;
+			break;
+		}
 	}
 	sq_st_reset(st);
 	p->row_r = rows.p;
 	p->n_r = rows.n;
+	p->more_r = rows.n == p->limit || (p->octets && octets >= p->octets);
 	return rc;
 }
 

@@ -110,9 +110,28 @@ int sq_exec_queue_put(struct store_conn *c, struct store_op *op, struct err *e)
 	return rc;
 }
 
+static int set_parts(struct store_conn *c, const struct store_queue_move *m, struct err *e)
+{
+	static const enum sql_id ids[] = { SQL_QUEUE_PARTS, SQL_PART_CUT };
+	int rc = 0;
+
+	for (size_t i = 0; rc == 0 && i < ARRAY_LEN(ids); i++) {
+		sqlite3_stmt *st = sq_st_get(c, ids[i], e);
+		if (!st)
+			return E_IO;
+		sq_st_u64(c, st, 1, m->id);
+		sq_st_u64(c, st, 2, m->parts);
+		rc = sq_st_run(c, st, e);
+	}
+	return rc;
+}
+
 int sq_exec_queue_move(struct store_conn *c, struct store_op *op, struct err *e)
 {
-	return sq_progress_move(c, (struct store_queue_move *)op, e);
+	const struct store_queue_move *m = (struct store_queue_move *)op;
+	int rc = m->parts ? set_parts(c, m, e) : 0;
+
+	return rc ? rc : sq_progress_move(c, m, e);
 }
 
 int sq_exec_queue_part(struct store_conn *c, struct store_op *op, struct err *e)

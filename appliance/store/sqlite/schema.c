@@ -71,6 +71,13 @@ static const char *const sms_sql[] = {
 	/* 2: a fragment stays for a while after it was joined, so that a copy is known as one */
 	"ALTER TABLE frag ADD COLUMN joined_ms INTEGER NOT NULL DEFAULT 0;"
 	"CREATE INDEX frag_joined ON frag(joined_ms) WHERE joined_ms>0;",
+	/* 3: the oldest number of an account is its sender, so their order is kept */
+	"CREATE TABLE number3(age INTEGER PRIMARY KEY, number TEXT NOT NULL UNIQUE,"
+	" jid TEXT NOT NULL, link TEXT NOT NULL);"
+	"INSERT INTO number3(number,jid,link) SELECT number,jid,link FROM number ORDER BY number;"
+	"DROP TABLE number;"
+	"ALTER TABLE number3 RENAME TO number;"
+	"CREATE INDEX number_jid ON number(jid);",
 };
 
 const struct migration_list sq_migrations[] = {

@@ -74,17 +74,18 @@ int sq_exec_number_list(struct store_conn *c, struct store_op *op, struct err *e
 	p->n_r = 0;
 	if (rc < 0)
 		return rc;
-	sq_st_sl(c, st, 1, p->after);
+	sq_st_u64(c, st, 1, p->after);
 	sq_st_u64(c, st, 2, p->limit);
 	while ((rc = sq_st_step(c, st, e)) > 0) {
 		row = sq_rows_add(&rows, sizeof(*row), e);
-		rc = row ? sq_col_sl(rows.arena, st, 0, &row->number, e) : E_NOMEM;
+		rc = row ? sq_col_sl(rows.arena, st, 1, &row->number, e) : E_NOMEM;
 		if (rc == 0)
-			rc = sq_col_sl(rows.arena, st, 1, &row->jid, e);
+			rc = sq_col_sl(rows.arena, st, 2, &row->jid, e);
 		if (rc == 0)
-			rc = sq_col_sl(rows.arena, st, 2, &row->link, e);
+			rc = sq_col_sl(rows.arena, st, 3, &row->link, e);
 		if (rc < 0)
 			break;
+		row->age = sq_col_u64(st, 0);
 	}
 	sq_st_reset(st);
 	p->row_r = rows.p;
@@ -285,10 +286,13 @@ int sq_exec_frag_purge(struct store_conn *c, struct store_op *op, struct err *e)
 {
 	struct store_frag_purge *p = (struct store_frag_purge *)op;
 	sqlite3_stmt *st = sq_st_get(c, SQL_FRAG_PURGE, e);
+	int rc;
 
 	if (!st)
 		return E_IO;
 	sq_st_u64(c, st, 1, p->before_ms);
 	sq_st_u64(c, st, 2, p->limit);
-	return sq_st_run(c, st, e);
+	rc = sq_st_run(c, st, e);
+	p->n_r = rc == 0 ? sq_st_changes(c) : 0;
+	return rc;
 }

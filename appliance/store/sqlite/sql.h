@@ -85,8 +85,8 @@
 		      "ON CONFLICT(number) DO UPDATE SET link=?3") \
 	X(NUMBER_DEL, "DELETE FROM number WHERE number=?") \
 	X(NUMBER_DEL_JID, "DELETE FROM number WHERE jid=?") \
-	X(NUMBER_LIST, "SELECT number,jid,link FROM number WHERE number>? " \
-		       "ORDER BY number LIMIT ?") \
+	X(NUMBER_LIST, "SELECT age,number,jid,link FROM number WHERE age>? " \
+		       "ORDER BY age LIMIT ?") \
 	X(LINK_HAS, "SELECT 1 FROM link WHERE name=?") \
 	X(LINK_PUT, "INSERT INTO link(name,settings) VALUES(?1,?2) " \
 		    "ON CONFLICT(name) DO UPDATE SET settings=?2") \
@@ -131,6 +131,8 @@
 			    "WHERE open=0 GROUP BY state") \
 	X(QUEUE_OLD, "SELECT id FROM progress INDEXED BY progress_done " \
 		     "WHERE open=0 AND changed_ms<? ORDER BY changed_ms LIMIT 1") \
+	X(QUEUE_PARTS, "UPDATE OR FAIL queue SET parts=?2 WHERE id=?1") \
+	X(PART_CUT, "DELETE FROM part WHERE id=?1 AND number>?2") \
 	X(QUEUE_DEL, "DELETE FROM queue WHERE id=?") \
 	X(PROGRESS_DEL, "DELETE FROM progress WHERE id=?") \
 	X(PART_DEL, "DELETE FROM part WHERE id=?") \

@@ -91,10 +91,9 @@ static void offer(void *self, struct item *it, uint64_t stamp_ms)
 	}
 	m = s ? mail_new(c->w, it->mail_id, it->row, NULL, c) : NULL;
 	if (m) {
-		m->paged = true;
 		m->slot = slot;
 		c->slot[slot].inflight++;
-		pager_offered(&c->pager);
+		pager_offered(&c->pager, m, it->st);
 		s->ops->deliver(s, it->st,
 				domain_has_custody(c->w, component_name(c))
 					? custody_element(it->mail_id, custody, sizeof(custody))
@@ -159,10 +158,10 @@ static const struct pager_ops comp_pager = {
 	.offer = offer, .open = open_, .keep = keep, .idle = idle, .spill_late = true
 };
 
-void component_mail_settled(struct component *c, uint8_t slot)
+void component_mail_settled(struct component *c, const struct mail *m)
 {
-	c->slot[slot].inflight--;
-	pager_settled(&c->pager);
+	c->slot[m->slot].inflight--;
+	pager_settled(&c->pager, m->octets);
 }
 
 /* A committed row's stanza has come. */
@@ -182,7 +181,7 @@ static void row_item(struct worker *w, struct component *c, struct item *it)
 	}
 	if (pager_take(&c->pager, it))
 		return;
-	if (c->pager.inflight >= PAGER_WINDOW) { /* it does not keep up: from the store, later */
+	if (pager_full(&c->pager)) { /* it does not keep up: from the store, later */
 		item_free(it);
 		pager_start(&c->pager);
 		return;

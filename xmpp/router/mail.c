@@ -248,7 +248,7 @@ static void settle(struct mail *m)
 		}
 		user_release(u);
 	} else if (c) {
-		component_mail_settled(c, m->slot);
+		component_mail_settled(c, m);
 	}
 }
 

@@ -226,7 +226,7 @@ static void late_spill(struct pager *p)
 		struct late *l = LIST_ENTRY(n, struct late, node);
 
 		list_remove(&l->node);
-		p->nlate--;
+		late_gone(p, l);
 		p->ops->keep(p->self, &l->it);
 		free(l);
 	}
@@ -238,7 +238,9 @@ bool pager_take(struct pager *p, struct item *it)
 
 	if (!p->active)
 		return false;
-	if (!p->spilled && p->nlate < PAGER_LATE && (l = malloc(sizeof(*l)))) {
+	if (!p->spilled && p->nlate < PAGER_LATE && p->late_octets < PAGER_OCTETS &&
+	    (l = malloc(sizeof(*l)))) {
+		p->late_octets += stanza_memory(it->st);
 		l->it = *it;
 		*it = (struct item){ 0 };
 		p->nlate++;

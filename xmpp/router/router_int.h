@@ -51,6 +51,7 @@ struct mail {
 	bool paged;       /* counts in the pager's window */
 	bool deleting;    /* the batch refers to it */
 	uint8_t slot;     /* of comp: which conversations it belongs to */
+	uint32_t octets;  /* of memory, when paged */
 	uint32_t grave_s; /* in the graveyard until (loop seconds) */
 };
 
@@ -183,7 +184,7 @@ void user_wait_inbound(struct session *s, struct stanza *st_take, struct custody
 void user_wait_forget(struct user *u, const struct session *s); /* it has ended */
 void session_bind_now(struct user *u, struct session *s, void (*bound)(struct session *s, int rc));
 
-void component_mail_settled(struct component *c, uint8_t slot);
+void component_mail_settled(struct component *c, const struct mail *m);
 /* The last stanza of a stream that has ended was routed: it may have been presence. */
 void component_drained(struct component *c);
 bool domain_has_custody(const struct worker *w, struct sl domain);

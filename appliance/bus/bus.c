@@ -252,6 +252,11 @@ int bus_post(struct bus *b, struct bus_msg *m)
 	return post_remote(box, m);
 }
 
+void *bus_worker_arg(const struct bus *b, uint16_t w)
+{
+	return w < b->workers ? b->box[w].arg : NULL;
+}
+
 uint16_t bus_owner(const struct bus *b, struct sl bare_jid)
 {
 	return (uint16_t)(hash_bytes(bare_jid) % b->workers);

@@ -57,6 +57,8 @@ uint16_t bus_self(const struct bus *b);
 /* Before the workers start. A type without a handler cannot be posted (E_RANGE). */
 void bus_on(struct bus *b, uint16_t type, bus_handler_fn fn);
 uint16_t bus_workers(const struct bus *b);
+/* What bus_attach was given for worker w: for what others may read of it. NULL: it is gone. */
+void *bus_worker_arg(const struct bus *b, uint16_t w);
 
 /* Never blocks; takes m in any case (on error it is freed). 0, E_RANGE (no such worker or type),
  * E_UNSUPPORTED (another node), E_CLOSED (worker gone). */

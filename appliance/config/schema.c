@@ -292,7 +292,7 @@ static const struct opt limits_opts[] = {
 	UINT_("unauthenticated_seconds", TOP(limits.unauthenticated_seconds), 60, 5, 3600, CORE,
 	      false, "Time for TLS and login."),
 	UINT_("auth_failures", TOP(limits.auth_failures), 5, 1, 100, CORE, false,
-	      "Failed logins before the connection is closed."),
+	      "Failed or aborted logins before the connection is closed."),
 	UINT_("stanzas_per_second", TOP(limits.stanzas_per_second), 500, 0, 1000000, CORE, false,
 	      "Of one session, in the long run; 0: no limit. Above it, we read more slowly. "
 	      "Elements of XEP-0198 count as stanzas."),

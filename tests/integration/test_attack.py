@@ -59,6 +59,18 @@ def test_who_does_not_exist_has_a_salt_of_his_own(tandem, own):
     assert salt_of(own, "nobody") == salt
 
 
+def test_attempts_that_are_given_up_count(tandem):
+    """Each has made us look a user up."""
+    with Raw(tandem) as a:
+        a.header()
+        for n in range(5):
+            a.send(AUTH % "biwsbj1hLHI9YQ==")
+            a.until("</challenge>")
+            a.send("<abort xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>")
+            a.until("<aborted/></failure>")
+        assert b"<policy-violation" in a.rest()
+
+
 def test_only_ones_own_session_can_be_resumed(tandem, account):
     victim, thief = account(), account()
     with Raw(tandem).login(victim, presence=True) as a, Raw(tandem).authenticate(thief) as b:

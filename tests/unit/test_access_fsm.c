@@ -164,6 +164,7 @@ static void c2s_before_login(void)
 	said(fd, "<abort " SASL_NS "/>", "<aborted/>");
 	said(fd, "<auth " SASL_NS " mechanism='SCRAM-SHA-1'>biwsbj1hbGljZSxyPWE=</auth>",
 	     "<challenge");
+	((struct c2s *)(void *)s)->failures = 0;
 	said(fd, "<response " SASL_NS ">Yz1iaXdzLHI9YSxwPWE=</response>", "<failure");
 	((struct c2s *)(void *)s)->failures = 4;
 	said(fd, "<auth " SASL_NS " mechanism='X'/>", "<policy-violation");
@@ -172,6 +173,17 @@ static void c2s_before_login(void)
 	fd = open_c2s(&s);
 	((struct c2s *)(void *)s)->failures = 4;
 	said(fd, "<auth " SASL_NS " mechanism='SCRAM-SHA-1'>!</auth>", "<policy-violation");
+	close(fd);
+	ar_turn();
+	fd = open_c2s(&s);
+	((struct c2s *)(void *)s)->failures = 4;
+	said(fd, "<abort " SASL_NS "/>", "<policy-violation");
+	close(fd);
+	ar_turn();
+	fd = open_c2s(&s);
+	((struct c2s *)(void *)s)->failures = 4;
+	said(fd, "<auth " SASL_NS " mechanism='SCRAM-SHA-1'/>", "<challenge");
+	said(fd, "<abort " SASL_NS "/>", "<policy-violation");
 	close(fd);
 	ar_turn();
 }
@@ -369,6 +381,7 @@ static void component_sasl(void)
 	/* n,,n=echo.localhost,r=a */
 	said(fd, "<auth " SASL_NS " mechanism='SCRAM-SHA-256'>biwsbj1lY2hvLmxvY2FsaG9zdCxyPWE=</auth>",
 	     "<challenge");
+	((struct comp *)(void *)s)->failures = 0;
 	said(fd, "<response " SASL_NS ">Yz1iaXdzLHI9YSxwPWE=</response>", "<failure");
 	((struct comp *)(void *)s)->failures = 4;
 	said(fd, "<auth " SASL_NS " mechanism='X'/>", "<policy-violation");
@@ -377,6 +390,17 @@ static void component_sasl(void)
 	fd = open_component(&s);
 	((struct comp *)(void *)s)->failures = 4;
 	said(fd, "<auth " SASL_NS " mechanism='SCRAM-SHA-256'>!</auth>", "<policy-violation");
+	close(fd);
+	ar_turn();
+	fd = open_component(&s);
+	((struct comp *)(void *)s)->failures = 4;
+	said(fd, "<abort " SASL_NS "/>", "<policy-violation");
+	close(fd);
+	ar_turn();
+	fd = open_component(&s);
+	((struct comp *)(void *)s)->failures = 4;
+	said(fd, "<auth " SASL_NS " mechanism='SCRAM-SHA-256'/>", "<challenge");
+	said(fd, "<abort " SASL_NS "/>", "<policy-violation");
 	close(fd);
 	ar_turn();
 	fd = open_component(&s);

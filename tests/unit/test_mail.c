@@ -3,11 +3,13 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include <unistd.h>
 
+#include "appliance/base/clock.h"
 #include "appliance/base/clock.h"
 #include "tests/unit/router_harness.h"
 
@@ -1065,6 +1067,53 @@ static void test_backlog_keeps_order(void **state)
 	rh_free(&h);
 }
 
+/* DELIV-3: rows of two workers, whose ids grow each for itself: a page that another worker's ids have taken further does
+ * not bring a later message before an earlier one of the same sender. */
+static void test_ids_of_two_workers(void **state)
+{
+	struct rh *h = rh_new(2);
+	char line[256], one[16], other[16], jid[64];
+	uint16_t home[2] = { 0 };
+
+	(void)state;
+	h->readers = 2;
+	rh_restart(h);
+	for (unsigned i = 0; i == 0 || home[1] == home[0]; i++) { /* the first that lives elsewhere */
+		snprintf(i ? other : one, 16, "u%u", i);
+		snprintf(jid, sizeof(jid), "u%u@localhost", i);
+		rh_account(h, jid);
+		home[i > 0] = bus_owner(h->bus, sl_cstr(jid));
+		if (i == 0)
+			home[1] = home[0];
+	}
+	snprintf(line, sizeof(line), "login %s/x\nlogin %s/x\n", one, other);
+	RH_RUN(h, line);
+	/* Its clock is ahead. */
+	h->w[home[1]].last_id = (clock_wall_ms() + 1000) << 22 | (uint64_t)home[1] << 16;
+	for (unsigned i = 0; i < PAGER_PAGE; i++) {
+		snprintf(line, sizeof(line),
+			 "%s/x > <message to='+9@gw.localhost' type='chat' id='w%u'><body>x</body></message>\n", other, i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "settle\nhold load\nattach gw.localhost sm\nsettle\n");
+	snprintf(line, sizeof(line), "%s/x > <message to='+1@gw.localhost' type='chat' id='first'><body>x</body></message>\nsettle\n",
+		 one);
+	RH_RUN(h, line);
+	usleep(1200000);
+	snprintf(line, sizeof(line), "%s/x > <message to='+1@gw.localhost' type='chat' id='second'><body>x</body></message>\nsettle\n",
+		 one);
+	RH_RUN(h, line);
+	RH_RUN(h, "release\nsettle\n");
+	for (unsigned i = 0; i < 100 && rh_inbox(h, "gw.localhost") < PAGER_PAGE + 2; i++)
+		RH_RUN(h, "settle\n");
+	for (unsigned i = 0; i < PAGER_PAGE; i++)
+		RH_RUN(h, "gw.localhost < <message type='chat' id='*'/>\n");
+	RH_RUN(h, "gw.localhost < <message type='chat' id='first'/>\n"
+		  "gw.localhost < <message type='chat' id='second'/>\ngw.localhost -\n"
+		  "ack gw.localhost\nrows gw.localhost 0\n");
+	rh_free(&h);
+}
+
 /* Rows that were counted while their stanzas waited for the load are not counted twice. */
 static void test_count_race(void **state)
 {
@@ -1205,6 +1254,7 @@ int main(void)
 		cmocka_unit_test(test_page_and_stanza),
 		cmocka_unit_test(test_component_stalls),
 		cmocka_unit_test(test_backlog_keeps_order),
+		cmocka_unit_test(test_ids_of_two_workers),
 		cmocka_unit_test(test_count_race),
 		cmocka_unit_test(test_no_expiry_in_flight),
 		cmocka_unit_test(test_store_fails),

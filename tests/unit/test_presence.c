@@ -436,6 +436,27 @@ static void test_directed_is_bounded(void **state)
 	assert_int_equal(rh_inbox(h, "irc.localhost"), 500);
 	RH_RUN(h, "clear irc.localhost\nend alice/a\n");
 	assert_int_equal(rh_inbox(h, "irc.localhost"), 500);
+	/* Those who were told that it has ended make room. */
+	RH_RUN(h, "login alice/b\n");
+	for (unsigned i = 0; i < 510; i++)
+		RH_RUN(h, "alice/b > <presence to='r@irc.localhost/n'/>\n"
+			  "alice/b > <presence to='r@irc.localhost/n' type='unavailable'/>\n");
+	RH_RUN(h, "alice/b -\n");
+	rh_free(&h);
+}
+
+/* USER-4: a contact hears that its request could not be stored. */
+static void test_request_not_stored(void **state)
+{
+	struct rh *h = begin(1);
+
+	(void)state;
+	RH_RUN(h, "attach irc.localhost\nlogin alice/a\nalice/a > <presence/>\nclear alice/a\n"
+		  "fail 1\n"
+		  "irc.localhost > <presence from='c@irc.localhost' to='alice@localhost' type='subscribe' id='s'/>\n"
+		  "irc.localhost < <presence type='error' id='s' from='alice@localhost' to='c@irc.localhost'><error><internal-server-error xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></presence>\n"
+		  "heal\n"
+		  "alice/a -\n");
 	rh_free(&h);
 }
 
@@ -765,6 +786,7 @@ int main(void)
 		cmocka_unit_test(test_directed_once),
 		cmocka_unit_test(test_directed_is_bounded),
 		cmocka_unit_test(test_probe),
+		cmocka_unit_test(test_request_not_stored),
 		cmocka_unit_test(test_own_probe),
 		cmocka_unit_test(test_presence_to_the_bare_jid),
 		cmocka_unit_test(test_long_request),

@@ -1246,16 +1246,6 @@ static void test_queued_text_that_is_too_long_by_now(void **state)
 	assert_int_equal(app->counter[SMS_CNT_OUT_FAILED], 1);
 }
 
-static void restart(void)
-{
-	crash();
-	core.restarts = 0;
-	fake.n = 0;
-	start();
-	assert_int_equal(numbers_set(app->numbers, SL("+15550001"), SL("alice@localhost"), SL_NULL),
-			 0);
-}
-
 static void deliver_parts(unsigned n)
 {
 	static const char *const id[] = { "k0", "k1", "k2" };

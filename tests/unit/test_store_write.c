@@ -377,6 +377,24 @@ static void test_close_commits(void **state)
 	assert_int_equal(mail_count(r), 1000);
 }
 
+/* What comes after the close is answered too, reads and writes, as often as it is closed. */
+static void test_closed(void **state)
+{
+	struct store_rig *r = *state;
+	struct burst before = { .in_order = true }, after = { .in_order = true };
+	struct store_mail_count count = { .op = RIG_OP(STORE_MAIL_COUNT) };
+
+	burst_submit(r, &before, 1, 100);
+	store_close(r->store);
+	burst_submit(r, &after, 101, 100);
+	assert_int_equal(rig_do(r, &count.op), E_CLOSED);
+	burst_wait(r, &before, 100);
+	burst_wait(r, &after, 100);
+	assert_int_equal(before.failed, 0);
+	assert_int_equal(after.failed, 100);
+	store_close(r->store);
+}
+
 /* The bus is gone before the answers were taken: done is called all the same, so that nothing
  * leaks. */
 static void test_bus_gone(void **state)
@@ -763,14 +781,20 @@ static void test_many_workers(void **state)
 	assert_int_equal(mail_count(r), 0);
 }
 
-/* Who takes the last answers may still submit: reads, writes and groups are answered, and nothing is written. */
+/* Who takes the last answers may still submit: reads, writes and groups are answered, and nothing
+ * is written. */
 static void test_submit_after_close(void **state)
 {
 	struct store_rig *r = *state;
-	struct store_mail_put put = { .op = RIG_OP(STORE_MAIL_PUT), .id = 7, .owner = SL("a@h"), .sender = SL("s@h"),
+	struct store_mail_put put = { .op = RIG_OP(STORE_MAIL_PUT),
+				      .id = 7,
+				      .owner = SL("a@h"),
+				      .sender = SL("s@h"),
 				      .stanza = SL("<a/>") };
 	struct store_mail_del del = { .op = RIG_OP(STORE_MAIL_DEL) };
-	struct store_mail_load load = { .op = RIG_OP(STORE_MAIL_LOAD), .owner = SL("a@h"), .limit = 1 };
+	struct store_mail_load load = { .op = RIG_OP(STORE_MAIL_LOAD),
+					.owner = SL("a@h"),
+					.limit = 1 };
 	struct err e;
 
 	store_close(r->store);
@@ -791,12 +815,13 @@ static void test_submit_after_close(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_group_atomic),  T(test_group_reads),     T(test_begin_fails),
-		T(test_commit_fails),  T(test_commit_fails_sm), T(test_purge_fails),
-		T(test_batch_gathers), T4(test_batch_max),      T4(test_batch_fails),
-		T(test_submit_after_close), T(test_close_commits), T(test_bus_gone),        T(test_seen_max),
-		T(test_log_bounded),   DISK(test_disk_full),    DISK(test_write_fails),
-		DISK(test_sync_fails), T(test_many_workers),
+		T(test_group_atomic),       T(test_group_reads),     T(test_begin_fails),
+		T(test_commit_fails),       T(test_commit_fails_sm), T(test_purge_fails),
+		T(test_batch_gathers),      T4(test_batch_max),      T4(test_batch_fails),
+		T(test_submit_after_close), T(test_close_commits),   T(test_closed),
+		T(test_bus_gone),           T(test_seen_max),        T(test_log_bounded),
+		DISK(test_disk_full),       DISK(test_write_fails),  DISK(test_sync_fails),
+		T(test_many_workers),
 	};
 
 	return cmocka_run_group_tests_name("store write", tests, NULL, NULL);

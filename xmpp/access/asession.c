@@ -16,10 +16,11 @@
 	       */
 
 /* Memory of what is not acknowledged, beside the number of stanzas: a few of the largest are as
- * much as thousands of usual ones. More than a pager has under way (PAGER_OCTETS) and one stanza.
- */
-#define RING_OCTETS      (16u << 20) /* and what may wait in the output, four times */
-#define RING_COMP_OCTETS (64u << 20)
+ * much as thousands of usual ones. More than a pager has under way (PAGER_OCTETS) and one stanza;
+ * four times what may wait in the output; and this much for each stanza of sm_queue. */
+#define RING_OCTETS        (16u << 20)
+#define RING_STANZA_OCTETS 4096u
+#define RING_COMP_OCTETS   (64u << 20)
 
 static const struct session_ops as_ops;
 
@@ -61,7 +62,9 @@ static bool ring_full(const struct asession *as)
 
 	if (as->is_component)
 		return as->octets > RING_COMP_OCTETS;
-	return (as->sm && as->n > lim->sm_queue) || as->octets > RING_OCTETS + 4 * lim->out_octets;
+	return (as->sm && as->n > lim->sm_queue) ||
+	       as->octets > RING_OCTETS + 4 * lim->out_octets +
+				    (size_t)lim->sm_queue * RING_STANZA_OCTETS;
 }
 
 /* The oldest leaves the ring. */

@@ -115,6 +115,7 @@ int c2s_act_challenge(void *self, const void *ev);
 int c2s_act_success(void *self, const void *ev);
 int c2s_act_failure(void *self, const void *ev);
 int c2s_act_last_failure(void *self, const void *ev);
+int c2s_act_last_abort(void *self, const void *ev);
 bool c2s_mech_ok(const void *self, const void *ev);
 bool c2s_last_refusal(const void *self, const void *ev);
 bool c2s_last_failure(const void *self, const void *ev);

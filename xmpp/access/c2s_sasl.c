@@ -128,6 +128,7 @@ int c2s_act_abort(void *self, const void *ev)
 	struct c2s *c = self;
 
 	UNUSED(ev);
+	c->failures++;
 	login_free(&c->login);
 	negotiate_failure(&c->st, "aborted");
 	return 0;
@@ -161,6 +162,16 @@ int c2s_act_last_failure(void *self, const void *ev)
 	negotiate_failure(&c->st, c->sasl_error);
 	c->error = (struct c2s_error){ "policy-violation", SL("too many failed logins"), SL_NULL };
 	return c2s_act_error(self, NULL);
+}
+
+/* An attempt that is given up has cost what any other does. */
+int c2s_act_last_abort(void *self, const void *ev)
+{
+	struct c2s *c = self;
+
+	UNUSED(ev);
+	c->sasl_error = "aborted";
+	return c2s_act_last_failure(self, NULL);
 }
 
 int c2s_act_success(void *self, const void *ev)

@@ -276,8 +276,10 @@ static void paused(struct stream *s)
 	struct comp *c = comp_of(s);
 	int rc;
 
-	if (s->f.state == COMP_MOVING)
-		comp_depart(c);
+	if (s->f.state == COMP_MOVING) {
+		comp_depart(c); /* it may be another thread's now */
+		return;
+	}
 	if (!c->tls_waits)
 		return;
 	c->tls_waits = false;

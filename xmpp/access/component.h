@@ -113,6 +113,7 @@ int comp_act_challenge(void *self, const void *ev);
 int comp_act_success(void *self, const void *ev);
 int comp_act_failure(void *self, const void *ev);
 int comp_act_last_failure(void *self, const void *ev);
+int comp_act_last_abort(void *self, const void *ev);
 int comp_act_up(void *self, const void *ev);
 int comp_act_authed_features(void *self, const void *ev);
 int comp_act_enable(void *self, const void *ev);

@@ -230,6 +230,7 @@ int comp_act_abort(void *self, const void *ev)
 	struct comp *c = self;
 
 	UNUSED(ev);
+	c->failures++;
 	login_free(&c->login);
 	negotiate_failure(&c->st, "aborted");
 	return 0;
@@ -297,4 +298,14 @@ int comp_act_last_failure(void *self, const void *ev)
 	c->text = SL("too many failed logins");
 	c->extra = SL_NULL;
 	return comp_act_error(self, NULL);
+}
+
+/* An attempt that is given up has cost what any other does. */
+int comp_act_last_abort(void *self, const void *ev)
+{
+	struct comp *c = self;
+
+	UNUSED(ev);
+	c->sasl_error = "aborted";
+	return comp_act_last_failure(self, NULL);
 }

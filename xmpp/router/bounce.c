@@ -27,7 +27,7 @@ static void bounce_put_done(struct store_op *op)
 
 	if (op->rc == 0 && b->put.id_taken_r) { /* the row is gone: its answer must not be */
 		b->put.id = worker_new_id(b->w);
-		store_submit(b->w->store, op);
+		worker_put(b->w, op, b->put.id);
 		return;
 	}
 	if (op->rc == 0) {
@@ -102,7 +102,7 @@ void mail_bounce(struct worker *w, struct item *it, enum stanza_cond c, struct s
 	count(w, CNT_STANZA_ERRORS);
 	b = bounce_new(w, reply, it->mail_id, answer_owner(w, reply));
 	if (b)
-		store_submit(w->store, &b->del.op);
+		worker_put(w, &b->del.op, b->put.id);
 	else
 		stanza_unref(&reply); /* the row stays; its expiry answers it */
 	item_free(it);

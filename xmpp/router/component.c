@@ -111,41 +111,35 @@ static void kept(struct mail_row *r, int rc, void *arg)
 			    SL("the message could not be stored"));
 }
 
-/* It has no row, and may not overtake what waits in the store (DELIV-3): it gets one. 0: it has
- * been answered. */
-static uint64_t keep_rowless(struct component *c, struct item *it)
+/* It has no row, and may not overtake what waits in the store (DELIV-3): it gets one, or is
+ * answered. */
+static void keep_rowless(struct component *c, struct item *it)
 {
 	const struct core_limits *lim = &c->w->cfg->lim;
 	bool worth = stanza_promises(it->st) || it->st->type == ST_ERROR;
 	struct mail_row *row = NULL;
-	uint64_t id = 0;
 
 	if (worth)
 		row = mail_row_write(c->w, it->st, name_of(c), NULL, SL_NULL,
 				     clock_wall_ms() + lim->component_expiry_s * 1000ull, kept,
 				     NULL);
-	if (row)
-		id = row->put.id;
-	else
+	if (!row)
 		route_error(c->w, it->st, SC_RESOURCE_CONSTRAINT,
 			    SL("the component does not keep up"));
 	mail_row_unref(&row);
 	item_free(it);
-	return id;
 }
 
-static uint64_t keep(void *self, struct item *it)
+static void keep(void *self, struct item *it)
 {
 	struct component *c = self;
-	uint64_t id = it->mail_id;
 
-	if (!id && open_(c))
-		return keep_rowless(c, it);
-	if (id)
+	if (it->mail_id)
 		item_free(it);
+	else if (open_(c))
+		keep_rowless(c, it);
 	else
 		pass(c->w, c, it); /* answered: nobody is there */
-	return id;
 }
 
 static void idle(void *self, bool complete)
@@ -181,10 +175,8 @@ static void row_item(struct worker *w, struct component *c, struct item *it)
 	if (pager_take(&c->pager, it))
 		return;
 	if (pager_full(&c->pager)) { /* it does not keep up: from the store, later */
-		uint64_t id = it->mail_id;
-
 		item_free(it);
-		pager_start(&c->pager, id - 1);
+		pager_start(&c->pager);
 		return;
 	}
 	offer(c, it, 0);
@@ -286,7 +278,7 @@ void component_attach(struct session *s)
 	c->nsessions++;
 	count(s->w, CNT_COMPONENT_UP);
 	log_ev(LOG_L_INFO, "component.up", KS("domain", name_of(c)), KU("streams", c->nsessions));
-	pager_start(&c->pager, 0);
+	pager_start(&c->pager);
 	if (c->nsessions == 1)
 		announce(c);
 }
@@ -306,7 +298,7 @@ void component_detach(struct session *s)
 			pager_stop(&c->pager);
 		announce(c);
 	} else { /* what this stream had goes to the others */
-		pager_start(&c->pager, 0);
+		pager_start(&c->pager);
 	}
 }
 

@@ -254,21 +254,18 @@ static bool flush_open(void *self)
 	return deliver_possible(self);
 }
 
-static uint64_t flush_keep(void *self, struct item *it)
+static void flush_keep(void *self, struct item *it)
 {
 	struct user *u = self;
-	uint64_t id = it->mail_id;
 
-	if (!id && !stanza_promises(it->st)) {
-		item_free(it);
-		return 0;
-	}
-	if (id) {
+	if (it->mail_id) {
 		mail_noted(u);
 		item_free(it);
-		return id;
+	} else if (stanza_promises(it->st)) {
+		mail_offline(u, it);
+	} else {
+		item_free(it);
 	}
-	return mail_offline(u, it);
 }
 
 void deliver_pager_gc(struct user *u)
@@ -311,7 +308,7 @@ void deliver_flush(struct user *u)
 		pager_init(u->pager, u->w, u->jid.bare, &flush_ops, u);
 		user_hold(u);
 	}
-	pager_start(u->pager, 0);
+	pager_start(u->pager);
 }
 
 /* ---- what a session hands back (CUST-7) ------------------------------------------------------ */

@@ -126,7 +126,7 @@ struct mail_row *mail_row_write(struct worker *w, struct stanza *st, struct sl o
 	r->put.expires_ms = expires_ms;
 	r->put.sm_h = c ? c->h : 0;
 	mail_row_ref(r); /* the store's */
-	store_submit(w->store, &r->put.op);
+	worker_put(w, &r->put.op, r->put.id);
 	return r;
 }
 

@@ -3,9 +3,10 @@
  *
  * Used for the offline mail of an account and for the queue of a component. While it is active,
  * stanzas that come for the same owner wait behind it: the first few in memory, the others as rows,
- * from where a later page takes them (`spill`). Every round begins with a barrier, an empty write:
- * the store executes writes in order, so that the read after it sees every row that was submitted
- * before. Rows in flight are skipped; so nothing is sent twice. */
+ * from where the next round takes them (`spilled`). Every round begins with a barrier, an empty
+ * write: the store executes writes in order, so that the read after it sees every row that was
+ * submitted before. Rows in flight are skipped; so nothing is sent twice. Rows that were submitted
+ * after it are left out: their stanzas come by the bus. */
 #include "xmpp/router/router_int.h"
 
 #include "appliance/base/log.h"
@@ -31,12 +32,6 @@ bool pager_busy(const struct pager *p)
 	return p->loading;
 }
 
-static void spilled(struct pager *p, uint64_t id)
-{
-	if (id && (!p->spill || id < p->spill))
-		p->spill = id;
-}
-
 /* ---- rounds ---------------------------------------------------------------------------------- */
 
 static void barrier_done(struct store_op *op)
@@ -54,6 +49,15 @@ static void barrier_done(struct store_op *op)
 /* Begin a round: barrier, then pages. */
 static void round_begin(struct pager *p)
 {
+	for (uint16_t i = 0; i < bus_workers(p->w->bus); i++) {
+		const struct worker *o = bus_worker_arg(p->w->bus, i);
+
+		p->low[i] = o ? atomic_load_explicit(&o->put_id, memory_order_acquire) : 0;
+	}
+	/* From the first row on: what is on its way by the bus may have a smaller id than anything
+	 * that has come, and a page must not bring its successors. */
+	p->after = 0;
+	p->spilled = false;
 	p->loading = true;
 	store_op_init(&p->barrier.op, STORE_MAIL_DEL, barrier_done, p);
 	p->barrier.id = NULL;
@@ -61,10 +65,9 @@ static void round_begin(struct pager *p)
 	store_submit(p->w->store, &p->barrier.op);
 }
 
-void pager_start(struct pager *p, uint64_t after)
+void pager_start(struct pager *p)
 {
-	if (!p->active || after < p->after)
-		p->after = after;
+	p->after = 0;
 	if (p->loading) {
 		p->again = true; /* what is being read may begin too late: read again */
 	} else if (!p->active) {
@@ -102,9 +105,7 @@ static void late_flush(struct pager *p)
 static void round_end(struct pager *p)
 {
 	late_flush(p);
-	if (p->spill) {
-		p->after = p->spill - 1;
-		p->spill = 0;
+	if (p->spilled) {
 		round_begin(p);
 		return;
 	}
@@ -120,13 +121,22 @@ static void retry(struct loop_timer *t)
 		round_begin(p);
 }
 
+/* It was written after the round began: its stanza comes, behind what is older. A page could bring
+ * it before an older row of the same sender whose id another worker's has passed. */
+static bool is_new(const struct pager *p, uint64_t id)
+{
+	uint16_t from = worker_of_id(id);
+
+	return from < bus_workers(p->w->bus) && id > p->low[from];
+}
+
 /* E_NOMEM: not now. */
 static int offer_row(struct pager *p, const struct store_mail_row *row)
 {
 	struct item it = { .mail_id = row->id };
 	int rc;
 
-	if (mail_find(p->w, row->id))
+	if (mail_find(p->w, row->id) || is_new(p, row->id))
 		return 0;
 	rc = stanza_restore(row->stanza, &it.st);
 	if (rc == E_NOMEM)
@@ -216,8 +226,8 @@ static void late_spill(struct pager *p)
 		struct late *l = LIST_ENTRY(n, struct late, node);
 
 		list_remove(&l->node);
-		p->nlate--;
-		spilled(p, p->ops->keep(p->self, &l->it));
+		late_gone(p, l);
+		p->ops->keep(p->self, &l->it);
 		free(l);
 	}
 }
@@ -228,7 +238,7 @@ bool pager_take(struct pager *p, struct item *it)
 
 	if (!p->active)
 		return false;
-	if (p->spill == 0 && p->nlate < PAGER_LATE && p->late_octets < PAGER_OCTETS &&
+	if (!p->spilled && p->nlate < PAGER_LATE && p->late_octets < PAGER_OCTETS &&
 	    (l = malloc(sizeof(*l)))) {
 		p->late_octets += stanza_memory(it->st);
 		l->it = *it;
@@ -237,9 +247,10 @@ bool pager_take(struct pager *p, struct item *it)
 		list_append(&p->late, &l->node);
 		return true;
 	}
-	if (p->spill == 0 && p->ops->spill_late)
+	if (!p->spilled && p->ops->spill_late)
 		late_spill(p);
-	spilled(p, p->ops->keep(p->self, it));
+	p->spilled = true;
+	p->ops->keep(p->self, it);
 	return true;
 }
 
@@ -281,7 +292,7 @@ void pager_stop(struct pager *p)
 
 	p->active = false;
 	p->again = false;
-	p->spill = 0;
+	p->spilled = false;
 	loop_timer_clear(&p->retry);
 	while ((n = list_pop(&p->late))) {
 		struct late *l = LIST_ENTRY(n, struct late, node);

@@ -86,9 +86,8 @@ struct pager_ops {
 	void (*offer)(void *self, struct item *it_take, uint64_t stamp_ms);
 	/* Somebody to offer to? */
 	bool (*open)(void *self);
-	/* What came meanwhile must go to the store (it has no row), and its id is wanted. 0:
-	 * dropped. */
-	uint64_t (*keep)(void *self, struct item *it_take);
+	/* What came meanwhile must go to the store, if it has no row. */
+	void (*keep)(void *self, struct item *it_take);
 	/* When memory is full, what waits in it is kept, too: rounds are long, and pages in the
 	 * middle of one would bring what is kept now before it. */
 	bool spill_late;
@@ -103,11 +102,14 @@ struct pager {
 	void *self;
 	struct sl owner;
 	uint64_t after; /* rows up to here were offered */
-	uint64_t spill; /* smallest id that was left to the store meanwhile; 0: none */
+	/* Of each worker: the last row that it had submitted when the round began. Newer ones come
+	 * by the bus, and not before older ones of the same sender. */
+	uint64_t low[BUS_MAX_WORKERS];
 	uint32_t inflight;
 	size_t octets, late_octets; /* memory of what is in flight, of what is late */
 	uint16_t nlate;
 	bool active, loading, again;
+	bool spilled; /* something was left to the store meanwhile */
 	struct list late; /* struct late */
 	struct loop_timer retry;
 	struct store_mail_del barrier;
@@ -116,9 +118,8 @@ struct pager {
 
 void pager_init(struct pager *p, struct worker *w, struct sl owner, const struct pager_ops *ops,
 		void *self);
-/* Offer all rows after this id that are not in flight. While active it is told to begin again from
- * there. */
-void pager_start(struct pager *p, uint64_t after);
+/* Offer all rows that are not in flight, oldest first. While active it is told to begin again. */
+void pager_start(struct pager *p);
 /* A stanza that came for the owner: true: the pager has taken it (it waits its turn). */
 bool pager_take(struct pager *p, struct item *it);
 /* m's stanza is delivered from here on. */

@@ -27,10 +27,17 @@ uint64_t worker_new_id(struct worker *w)
 	return w->last_id;
 }
 
+void worker_put(struct worker *w, struct store_op *op, uint64_t id)
+{
+	store_submit(w->store, op);
+	atomic_store_explicit(&w->put_id, id, memory_order_release);
+}
+
 void worker_id_floor(struct worker *w, uint64_t id)
 {
 	if (id >> ID_MS_SHIFT >= w->last_id >> ID_MS_SHIFT)
 		w->last_id = id_make(w, id >> ID_MS_SHIFT) | 0xffff;
+	atomic_store_explicit(&w->put_id, w->last_id, memory_order_release);
 }
 
 /* ---- configuration --------------------------------------------------------------------------- */

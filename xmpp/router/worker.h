@@ -117,6 +117,7 @@ struct worker {
 	struct htable components;          /* struct component, by domain */
 	struct list conns;                 /* access: all streams of this worker */
 	uint64_t last_id;                  /* worker_new_id */
+	_Atomic uint64_t put_id;           /* the last of a submitted row; read by others */
 	uint64_t push_id;                  /* of iqs that we ask: roster pushes */
 	_Atomic uint64_t counter[CNT_MAX]; /* written here, read by others, relaxed */
 	struct router *router;             /* router's own state */
@@ -134,6 +135,14 @@ static inline void count(struct worker *w, enum core_counter c)
  * clock that steps back (goes on from the last), also over a restart (floor from the store's
  * largest id). */
 uint64_t worker_new_id(struct worker *w);
+/* Which worker made an id. */
+static inline uint16_t worker_of_id(uint64_t id)
+{
+	return (uint16_t)(id >> 16 & 63);
+}
+/* Submit the write of a row with a new id. The store commits a worker's rows in the order of their
+ * ids; between workers the order of ids says nothing. */
+void worker_put(struct worker *w, struct store_op *op, uint64_t id);
 /* The next ids are above this one, which the store has. */
 void worker_id_floor(struct worker *w, uint64_t id);
 

@@ -5,7 +5,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -108,19 +107,16 @@ def test_number_belongs_to_one(tandem, account):
 
 @in_loop
 async def test_import_verifiers(tandem, tmp_path):
-    """20,000 accounts with verifiers in 30 s; they can log in."""
+    """20,000 accounts with verifiers; they can log in."""
     path = tmp_path / "users.txt"
     keys = " ".join(verifiers("imported"))
     with open(path, "w") as f:
         f.write("# JID, verifiers, number\n\n")
         for n in range(20000):
             f.write("imp%d@%s\t%s\t%s\n" % (n, tandem.domain, keys, "+1444300%04d" % n if n < 100 else ""))
-    start = time.monotonic()
     p = tandem.ctl("user", "import", str(path), check=False, timeout=110)
-    took = time.monotonic() - start
     assert p.returncode == 0, p.stderr[-1000:]
     assert re.search(r"20[,.]?000", p.stdout + p.stderr)
-    assert took < 30 * slow(), "took %.1f s" % took
     assert p.stderr.count("20000 accounts") == 1, p.stderr     # also when it is not a terminal
 
     class A:
@@ -138,20 +134,19 @@ async def test_import_verifiers(tandem, tmp_path):
     await login(tandem, B)
 
 
-def test_import_passwords(tandem, tmp_path):
-    """20,000 accounts with passwords in 60 s; here a twentieth (make bench T=import has all of them)."""
+@in_loop
+async def test_import_passwords(tandem, tmp_path):
+    """Each gets its own verifiers ("make bench" measures how long 20,000 take)."""
     path = tmp_path / "users.csv"
     with open(path, "w") as f:
         for n in range(1000):
             f.write("pw%d@%s,password %d\n" % (n, tandem.domain, n))
-    start = time.monotonic()
     tandem.ctl("user", "import", str(path))
-    assert time.monotonic() - start < 3 * slow() + 1
-
-
-def slow():
-    """The machine is shared: a limit of time is stretched by what else runs."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    for n in (0, 499, 999):
+        class C:
+            user, password = "pw%d" % n, "password %d" % n
+            domain, jid = tandem.domain, "pw%d@%s" % (n, tandem.domain)
+        await login(tandem, C)
 
 
 def test_links(tandem):

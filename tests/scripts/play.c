@@ -3,6 +3,7 @@
 
 #include <openssl/evp.h>
 #include <openssl/sha.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -472,13 +473,17 @@ static int command(struct play *p, struct sl line)
 /* ---- a script
  * ------------------------------------------------------------------------------------ */
 
+/* Every thread of the core logs. */
 static void log_line(void *arg, struct sl line)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct play *p = arg;
 
+	pthread_mutex_lock(&lock);
 	buf_add(&p->log, SL("#   "));
 	buf_add(&p->log, sl_trim(line));
 	buf_addc(&p->log, '\n');
+	pthread_mutex_unlock(&lock);
 }
 
 static int play_lines(struct play *p, FILE *f)

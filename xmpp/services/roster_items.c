@@ -98,7 +98,7 @@ int roster_set(struct roster *r, struct ritem *i)
 		return 0;
 	}
 	if (r->n == r->cap) {
-		uint32_t cap = r->cap ? r->cap + r->cap / 2 : 4;
+		uint32_t cap = r->cap < 4 ? 4 : r->cap + r->cap / 2; /* it may be 1: as loaded */
 		struct ritem **item = realloc(r->item, cap * sizeof(struct ritem *));
 
 		if (!item)

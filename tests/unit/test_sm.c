@@ -536,6 +536,25 @@ static void test_promise_without_row(void **state)
 	assert_int_equal(ar.nmail_acked, 1);
 }
 
+/* CUST-7: what came when the connection was already lost was never written, so TCP has not
+ * acknowledged it, whatever it says of all that was. */
+static void test_not_written(void **state)
+{
+	struct mail m[3] = { { .id = 1 }, { .id = 2 }, { .id = 3 } };
+
+	UNUSED(state);
+	deliver(&m[0]);
+	ar_turns(2);
+	ar_recv(fd);
+	conn_kill(c->st.conn);
+	deliver(&m[1]);
+	deliver(&m[2]);
+	ar_turn();
+	assert_int_equal(ar.nended, 1);
+	assert_int_equal(ar.nmail_acked, 1);
+	assert_int_equal(ar.nundelivered, 2);
+}
+
 /* A session that is being closed does not wait to be resumed when its connection goes first. */
 static void test_closed_and_lost(void **state)
 {
@@ -670,7 +689,7 @@ int main(void)
 		T(test_stored_count),   T(test_resume_under_way),
 		T(test_queue_limit),    T(test_resumption_time),
 		T(test_closed_and_lost), T(test_promise_without_row),
-		T(test_bind_refused),
+		T(test_bind_refused),    T(test_not_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -139,7 +139,12 @@ static void hand_back(struct asession *as)
 
 /* ---- acknowledgement by TCP (sessions without XEP-0198) ---- */
 
-/* A stream that never rests is acknowledged too: what is queued when the output is empty lies
+static uint32_t written(const struct asession *as)
+{
+	return as->n > as->unwritten ? as->n - as->unwritten : 0;
+}
+
+/* A stream that never rests is acknowledged too: what was written when the output is empty lies
  * before the octet that was handed over last. */
 static void tcp_progress(struct asession *as, struct conn *c)
 {
@@ -148,10 +153,10 @@ static void tcp_progress(struct asession *as, struct conn *c)
 			as->marked = false;
 			as_acked(as, as->mark_n);
 		}
-		if (as->marked || as->n == 0 || conn_output_octets(c))
+		if (as->marked || written(as) == 0 || conn_output_octets(c))
 			return;
 		as->marked = true;
-		as->mark_n = as->n;
+		as->mark_n = written(as);
 		as->mark_octets = conn_sent_octets(c);
 	}
 }
@@ -204,14 +209,14 @@ static void watch(struct asession *as, bool has_row)
 
 /* ---- what the router calls ---- */
 
-void as_write(struct asession *as, struct stanza *st, struct sl extra)
+bool as_write(struct asession *as, struct stanza *st, struct sl extra)
 {
 	struct conn *c = as->stream ? as->stream->conn : NULL;
 	size_t max = stanza_wire_max(st, NULL, NULL, extra);
 	char *p;
 
 	if (!c || (as->todo & (AS_TODO_OVERFLOW | AS_TODO_CLOSE)))
-		return;
+		return false;
 	p = as->unwritten ? NULL : conn_write_reserve_hard(c, max);
 	if (p)
 		conn_write_commit(c, stanza_wire_put(st, NULL, NULL, extra, p));
@@ -219,6 +224,7 @@ void as_write(struct asession *as, struct stanza *st, struct sl extra)
 		as->unwritten++; /* it is in the ring: as_drained goes on */
 	else
 		as_todo(as, AS_TODO_OVERFLOW);
+	return p != NULL;
 }
 
 void as_drained(struct asession *as)
@@ -237,6 +243,7 @@ void as_drained(struct asession *as)
 static void deliver(struct session *s, struct stanza *st, struct sl extra, struct mail *m)
 {
 	struct asession *as = container_of(s, struct asession, s);
+	bool watched = false;
 
 	count(as->aw->w, CNT_STANZAS_OUT);
 	if (as->aw->w->trace)
@@ -248,8 +255,11 @@ static void deliver(struct session *s, struct stanza *st, struct sl extra, struc
 	} else if (m || stanza_promises(st)) {
 		ring_push(as, st, extra, m);
 		watch(as, m != NULL);
+		watched = true;
 	}
-	as_write(as, st, extra);
+	/* What could not be written, TCP does not acknowledge: its stream ends. */
+	if (!as_write(as, st, extra) && watched)
+		as->unwritten++;
 }
 
 static void close_asked(struct session *s, const char *stream_error, struct sl text)
@@ -476,6 +486,7 @@ static int act_resume(void *self, const void *ev)
 		old->kind->end(old, "conflict", SL("resumed by another connection"));
 	}
 	loop_timer_clear(&as->timer);
+	as->unwritten = 0;
 	as->stream = s;
 	s->as = as;
 	core_config_unref(as->cfg);

@@ -56,7 +56,7 @@ struct asession {
 	bool marked;           /* without XEP-0198: the mark_n oldest ... */
 	uint32_t mark_n;
 	uint64_t mark_octets;  /* ... lie before this octet of the stream */
-	uint32_t unwritten;    /* the newest, that the output had no room for (components) */
+	uint32_t unwritten;    /* the newest, that the output did not take */
 	struct sm *sm;         /* NULL: no XEP-0198 */
 	struct loop_task task; /* at the end of the turn: what todo says */
 	uint8_t todo;          /* AS_TODO_* */
@@ -110,8 +110,8 @@ bool as_congested(const struct asession *as);
 void as_note_acked(struct asession *as);
 /* The n oldest are acknowledged. */
 void as_acked(struct asession *as, uint32_t n);
-/* Write an entry of the ring (resumption). */
-void as_write(struct asession *as, struct stanza *st, struct sl extra);
+/* Write an entry of the ring (resumption). False: the output did not take it. */
+bool as_write(struct asession *as, struct stanza *st, struct sl extra);
 struct as_entry *as_entry(const struct asession *as, uint32_t i);
 
 #endif

@@ -956,6 +956,40 @@ static void test_flush_race(void **state)
 	rh_free(&h);
 }
 
+/* CUST-11, DELIV-3: a round that begins again does not bring what was put into the store before what
+ * still waits in memory. */
+static void test_flush_again(void **state)
+{
+	struct rh *h = begin(1);
+	char line[256];
+	unsigned n = PAGER_LATE + 20;
+
+	(void)state;
+	h->readers = 2;
+	rh_restart(h);
+	RH_RUN(h, "login alice/a sm\nlogin carol/c\n"
+		  "alice/a > " MSG("bob@localhost", "old") "\n"
+		  "rows bob@localhost 1\n"
+		  "login bob/b\nlogin bob/c\n"
+		  "hold load\n"
+		  "bob/b > <presence><priority>5</priority></presence>\nbob/b < <presence/>\nsettle\n");
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(line, sizeof(line),
+			 "carol/c > <message to='bob@localhost' type='chat' id='%u'><body>x</body></message>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "settle\nbob/b -\n"
+		  "bob/c > <presence/>\n"
+		  "bob/b < <presence/>\nrelease\n"
+		  "bob/b < <message type='chat' id='old'><delay xmlns='urn:xmpp:delay'/></message>\n");
+	for (unsigned i = 0; i < n; i++) {
+		snprintf(line, sizeof(line), "bob/b < <message type='chat' id='%u'/>\n", i);
+		RH_RUN(h, line);
+	}
+	RH_RUN(h, "bob/b -\nack bob/b\nrows bob@localhost 0\ncarol/c -\n");
+	rh_free(&h);
+}
+
 /* What promises nothing and came behind a page whose session went: dropped; the rest is kept. */
 static void test_flush_stops(void **state)
 {
@@ -1250,6 +1284,7 @@ int main(void)
 		cmocka_unit_test(test_flush),
 		cmocka_unit_test(test_flush_broken_off),
 		cmocka_unit_test(test_flush_race),
+		cmocka_unit_test(test_flush_again),
 		cmocka_unit_test(test_flush_stops),
 		cmocka_unit_test(test_page_and_stanza),
 		cmocka_unit_test(test_component_stalls),

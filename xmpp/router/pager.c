@@ -46,18 +46,26 @@ static void barrier_done(struct store_op *op)
 		p->ops->idle(p->self, false);
 }
 
-/* Begin a round: barrier, then pages. */
-static void round_begin(struct pager *p)
+/* What this round leaves out: rows that are submitted from now on. */
+static void set_low(struct pager *p)
 {
 	for (uint16_t i = 0; i < bus_workers(p->w->bus); i++) {
 		const struct worker *o = bus_worker_arg(p->w->bus, i);
 
 		p->low[i] = o ? atomic_load_explicit(&o->put_id, memory_order_acquire) : 0;
 	}
+	p->spilled = false;
+}
+
+/* Begin a round: barrier, then pages. While something waits in memory the round leaves out what the
+ * one before did: what was put into the store behind it must not come first. */
+static void round_begin(struct pager *p)
+{
+	if (list_empty(&p->late))
+		set_low(p);
 	/* From the first row on: what is on its way by the bus may have a smaller id than anything
 	 * that has come, and a page must not bring its successors. */
 	p->after = 0;
-	p->spilled = false;
 	p->loading = true;
 	store_op_init(&p->barrier.op, STORE_MAIL_DEL, barrier_done, p);
 	p->barrier.id = NULL;
